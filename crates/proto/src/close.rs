@@ -1,0 +1,334 @@
+//! The table of connection ends: for every way the relay ends a connection its close code, the
+//! reason on the wire, the label in metrics and logs, and what the peer's software does about it.
+
+use crate::ws::sendable_close_code;
+
+/// Normal end.
+pub const NORMAL: u16 = 1000;
+/// The endpoint goes away; also what a close notice says of a phone that vanished.
+pub const GOING_AWAY: u16 = 1001;
+/// RFC 6455 violation.
+pub const PROTOCOL_ERROR: u16 = 1002;
+/// Pseudo-code: the peer's Close carried no code. Never on the wire.
+pub const NO_STATUS: u16 = 1005;
+/// Content that isn't what the message type promises (here: not UTF-8, not JSON).
+pub const INVALID_PAYLOAD: u16 = 1007;
+/// Policy violation.
+pub const POLICY: u16 = 1008;
+/// Message too big.
+pub const TOO_BIG: u16 = 1009;
+/// The relay gave up on this connection.
+pub const INTERNAL: u16 = 1011;
+/// From the binary: the device token isn't accepted.
+pub const UNAUTHORIZED: u16 = 4401;
+/// From the relay: no binary for that server-id.
+pub const DAEMON_ABSENT: u16 = 4404;
+/// From the binary: the phone was idle for too long.
+pub const IDLE_TIMEOUT: u16 = 4408;
+/// From the relay: another, living binary holds the server-id.
+pub const ALREADY_CLAIMED: u16 = 4409;
+/// From the binary: the session is gone.
+pub const SESSION_GONE: u16 = 4410;
+/// From the binary: the app is too old.
+pub const UPDATE_REQUIRED: u16 = 4412;
+/// From the binary: its queue for this phone overflowed.
+pub const QUEUE_OVERFLOW: u16 = 4413;
+/// From the binary: protocol mismatch.
+pub const PROTOCOL_MISMATCH: u16 = 4421;
+/// From the binary: the end-to-end handshake failed.
+pub const HANDSHAKE_FAILED: u16 = 4426;
+/// From the relay: the server-id has its full number of phones.
+pub const TOO_MANY_PHONES: u16 = 4429;
+
+/// Codes on which apps stop for good. Only a binary may cause them; the relay never invents one.
+pub const NEVER_ORIGINATED: [u16; 4] = [
+    UNAUTHORIZED,
+    UPDATE_REQUIRED,
+    PROTOCOL_MISMATCH,
+    HANDSHAKE_FAILED,
+];
+
+/// What goes into a Close frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Close {
+    /// The status code. [`NO_STATUS`] stands for a Close frame with an empty payload.
+    pub code: u16,
+    /// The reason, at most 123 bytes.
+    pub reason: &'static str,
+}
+
+/// Why a connection ended. One variant for each way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Cause {
+    /// A phone found no binary under its server-id, or waited in vain for one to return.
+    NoServer,
+    /// A binary took the slot over or came back as a new process: the phone's session is gone.
+    BinaryReclaimed,
+    /// The grace window passed without a claim.
+    BinaryDidNotReturn,
+    /// The phone's own session is with a binary that is away; its frame has nowhere to go.
+    BinaryAway,
+    /// The server-id has a holder that proved to be alive after this claim arrived.
+    AlreadyClaimed,
+    /// The server-id has its full number of phones.
+    TooManyPhones,
+    /// The relay shuts down.
+    ShuttingDown,
+    /// No pong in time.
+    HeartbeatTimeout,
+    /// The holder failed its probe, and another binary has the slot now.
+    Displaced,
+    /// The phone's outbox is over its budget.
+    BacklogFull,
+    /// As [`Cause::BacklogFull`], met by a close directive with this code, which is used.
+    DirectiveOverflow(u16),
+    /// Writing to the phone failed.
+    WriteFailed,
+    /// A phone's message isn't one JSON value.
+    NotJson,
+    /// A message isn't valid UTF-8.
+    InvalidUtf8,
+    /// A message is over the size limit.
+    MessageTooBig,
+    /// A message wasn't complete in time.
+    MessageTooSlow,
+    /// RFC 6455 violation, in the codec's words.
+    Protocol(&'static str),
+    /// The binary asked for this end, with this code.
+    Directive(u16),
+    /// The peer sent a Close, which was echoed.
+    PeerClosed,
+    /// The connection broke or ended without a Close.
+    PeerVanished,
+    /// The peer didn't take our bytes in time.
+    WriteTimeout,
+    /// A plain end.
+    Normal,
+}
+
+/// What the software at the other end does when it meets a close code.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Reaction {
+    /// Dials again on its back-off ladder (1, 2, 4, 8, 16, 30 s).
+    Retry,
+    /// Dials again, and shows "daemon absent" instead of "offline".
+    DaemonAbsent,
+    /// A daemon counts it, and exits after eight in a row (old ones at the first).
+    Conflict,
+    /// At least one of the apps stops until its user acts.
+    Stop,
+}
+
+/// What the real peers do on `code`: the most drastic reaction among daemon, mobile and desktop app.
+pub fn reaction(code: u16) -> Reaction {
+    match code {
+        DAEMON_ABSENT => Reaction::DaemonAbsent,
+        ALREADY_CLAIMED => Reaction::Conflict,
+        code if NEVER_ORIGINATED.contains(&code) => Reaction::Stop,
+        _ => Reaction::Retry,
+    }
+}
+
+impl Cause {
+    /// Every cause once. Those with a payload carry a sample of it; labels don't depend on it.
+    pub const ALL: [Self; 22] = [
+        Self::NoServer,
+        Self::BinaryReclaimed,
+        Self::BinaryDidNotReturn,
+        Self::BinaryAway,
+        Self::AlreadyClaimed,
+        Self::TooManyPhones,
+        Self::ShuttingDown,
+        Self::HeartbeatTimeout,
+        Self::Displaced,
+        Self::BacklogFull,
+        Self::DirectiveOverflow(NORMAL),
+        Self::WriteFailed,
+        Self::NotJson,
+        Self::InvalidUtf8,
+        Self::MessageTooBig,
+        Self::MessageTooSlow,
+        Self::Protocol("protocol error"),
+        Self::Directive(NORMAL),
+        Self::PeerClosed,
+        Self::PeerVanished,
+        Self::WriteTimeout,
+        Self::Normal,
+    ];
+
+    /// The row of the table: code (0: no Close frame of our own making), reason, label.
+    fn row(self) -> (u16, &'static str, &'static str) {
+        match self {
+            Self::NoServer => (DAEMON_ABSENT, "no server with that id", "no_server"),
+            Self::BinaryReclaimed => (
+                DAEMON_ABSENT,
+                "binary reclaimed server-id",
+                "binary_reclaimed",
+            ),
+            Self::BinaryDidNotReturn => (
+                DAEMON_ABSENT,
+                "binary did not return",
+                "binary_did_not_return",
+            ),
+            Self::BinaryAway => (DAEMON_ABSENT, "binary is away", "binary_away"),
+            Self::AlreadyClaimed => (
+                ALREADY_CLAIMED,
+                "server-id already claimed",
+                "already_claimed",
+            ),
+            Self::TooManyPhones => (
+                TOO_MANY_PHONES,
+                "too many phones for server-id",
+                "too_many_phones",
+            ),
+            Self::ShuttingDown => (GOING_AWAY, "shutting down", "shutting_down"),
+            Self::HeartbeatTimeout => (INTERNAL, "heartbeat timeout", "heartbeat_timeout"),
+            Self::Displaced => (INTERNAL, "heartbeat timeout", "displaced"),
+            Self::BacklogFull => (INTERNAL, "phone backlog full", "backlog_full"),
+            Self::DirectiveOverflow(code) => (code, "phone backlog full", "directive_overflow"),
+            Self::WriteFailed => (INTERNAL, "phone write failed", "write_failed"),
+            Self::NotJson => (INVALID_PAYLOAD, "frame is not valid JSON", "not_json"),
+            Self::InvalidUtf8 => (
+                INVALID_PAYLOAD,
+                "message is not valid UTF-8",
+                "invalid_utf8",
+            ),
+            Self::MessageTooBig => (TOO_BIG, "message too big", "message_too_big"),
+            Self::MessageTooSlow => (POLICY, "message took too long", "message_too_slow"),
+            Self::Protocol(reason) => (PROTOCOL_ERROR, reason, "protocol_error"),
+            Self::Directive(code) => (code, "", "directive"),
+            Self::PeerClosed => (0, "", "peer_closed"),
+            Self::PeerVanished => (0, "", "peer_vanished"),
+            Self::WriteTimeout => (0, "", "write_timeout"),
+            Self::Normal => (NORMAL, "", "normal"),
+        }
+    }
+
+    /// The Close frame to send, or `None` where there is none to make up: the peer's own is echoed
+    /// ([`Cause::PeerClosed`]), the socket can't be written, or a directive's code can't be put on
+    /// the wire. Except for the echo, `None` means that the TCP connection is dropped.
+    pub fn close(&self) -> Option<Close> {
+        let (code, reason, _) = self.row();
+        // A frame without a code has no room for a reason either.
+        let reason = if code == NO_STATUS { "" } else { reason };
+        (code == NO_STATUS || sendable_close_code(code)).then_some(Close { code, reason })
+    }
+
+    /// The label in metrics and the reason in logs: snake_case, unique, free of payload.
+    pub fn label(&self) -> &'static str {
+        self.row().2
+    }
+
+    /// What the peer's software does about this end. A connection dropped without a Close is
+    /// retried.
+    pub fn peer_reaction(&self) -> Reaction {
+        self.close()
+            .map_or(Reaction::Retry, |close| reaction(close.code))
+    }
+}
+
+impl From<crate::ws::Error> for Cause {
+    fn from(error: crate::ws::Error) -> Self {
+        match error {
+            crate::ws::Error::Protocol(reason) => Self::Protocol(reason),
+            crate::ws::Error::InvalidUtf8 => Self::InvalidUtf8,
+            crate::ws::Error::TooBig { .. } => Self::MessageTooBig,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::{BTreeMap, BTreeSet};
+
+    #[test]
+    fn labels_are_unique_snake_case() {
+        let labels: BTreeSet<_> = Cause::ALL.iter().map(Cause::label).collect();
+        assert_eq!(labels.len(), Cause::ALL.len());
+        for label in labels {
+            assert!(
+                label
+                    .bytes()
+                    .all(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'_')),
+                "{label}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_code_and_reason_mean_one_thing() {
+        let mut seen = BTreeMap::new();
+        for cause in Cause::ALL {
+            // A displaced holder is told what it would have been told anyway; a directive speaks
+            // with the binary's voice.
+            let borrowed = matches!(
+                cause,
+                Cause::Displaced | Cause::Directive(_) | Cause::DirectiveOverflow(_)
+            );
+            if let (Some(close), false) = (cause.close(), borrowed) {
+                let earlier = seen.insert((close.code, close.reason), cause);
+                assert_eq!(earlier, None, "{cause:?} says the same");
+            }
+        }
+        assert_eq!(seen.len(), 16);
+    }
+
+    #[test]
+    fn reasons_fit_a_control_frame() {
+        for close in Cause::ALL.iter().filter_map(Cause::close) {
+            assert!(close.reason.len() <= 123, "{close:?}");
+            assert!(sendable_close_code(close.code), "{close:?}");
+        }
+    }
+
+    #[test]
+    fn codes_that_stop_apps_come_from_binaries_only() {
+        for close in Cause::ALL.iter().filter_map(Cause::close) {
+            assert!(!NEVER_ORIGINATED.contains(&close.code), "{close:?}");
+        }
+        for code in NEVER_ORIGINATED {
+            assert_eq!(
+                Cause::Directive(code).close(),
+                Some(Close { code, reason: "" })
+            );
+            assert_eq!(Cause::Directive(code).peer_reaction(), Reaction::Stop);
+        }
+    }
+
+    #[test]
+    fn directives_with_unsendable_codes_drop_the_connection() {
+        for code in [0, 999, 1004, 1006, 1015, 2999, 5000, u16::MAX] {
+            assert_eq!(Cause::Directive(code).close(), None);
+            assert_eq!(Cause::DirectiveOverflow(code).close(), None);
+        }
+        let empty = Some(Close {
+            code: NO_STATUS,
+            reason: "",
+        });
+        assert_eq!(Cause::Directive(NO_STATUS).close(), empty);
+        assert_eq!(Cause::DirectiveOverflow(NO_STATUS).close(), empty);
+        assert_eq!(
+            Cause::DirectiveOverflow(4401).close(),
+            Some(Close {
+                code: 4401,
+                reason: "phone backlog full"
+            })
+        );
+    }
+
+    #[test]
+    fn absent_daemons_are_told_apart_from_other_ends() {
+        for cause in [
+            Cause::NoServer,
+            Cause::BinaryReclaimed,
+            Cause::BinaryDidNotReturn,
+            Cause::BinaryAway,
+        ] {
+            assert_eq!(cause.peer_reaction(), Reaction::DaemonAbsent);
+        }
+        assert_eq!(Cause::AlreadyClaimed.peer_reaction(), Reaction::Conflict);
+        assert_eq!(Cause::ShuttingDown.peer_reaction(), Reaction::Retry);
+        assert_eq!(Cause::WriteTimeout.peer_reaction(), Reaction::Retry);
+    }
+}

@@ -1,0 +1,44 @@
+//! Masking (RFC 6455 §5.3): an XOR with a repeated 4-byte key, its own inverse.
+
+/// Masks or unmasks `bytes`, of which the first is the `phase`-th of the payload.
+pub fn apply(key: [u8; 4], phase: usize, bytes: &mut [u8]) {
+    let key = rotate(key, phase);
+    let [a, b, c, d] = key;
+    let wide = u64::from_ne_bytes([a, b, c, d, a, b, c, d]);
+    // Words of known size, so that the compiler makes vectors of them.
+    let (words, tail) = bytes.as_chunks_mut::<8>();
+    for word in words {
+        *word = (u64::from_ne_bytes(*word) ^ wide).to_ne_bytes();
+    }
+    for (byte, key) in tail.iter_mut().zip(key.iter().cycle()) {
+        *byte ^= key;
+    }
+}
+
+/// The key as it applies to a payload's rest, when `taken` bytes have been taken from its front.
+pub(super) fn rotate(mut key: [u8; 4], taken: usize) -> [u8; 4] {
+    key.rotate_left(taken % 4);
+    key
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn equals_the_definition_at_every_length_and_phase() {
+        let key = [1, 20, 99, 200];
+        for len in 0..70 {
+            for phase in 0..9 {
+                let plain: Vec<u8> = (0..len).collect();
+                let mut masked = plain.clone();
+                apply(key, phase, &mut masked);
+                for (i, byte) in masked.iter().enumerate() {
+                    assert_eq!(*byte, plain[i] ^ key[(i + phase) % 4]);
+                }
+                apply(key, phase, &mut masked);
+                assert_eq!(masked, plain);
+            }
+        }
+    }
+}
