@@ -1,0 +1,254 @@
+//! A WebSocket client made of frames by hand, for peers that break the rules, stall or never read.
+
+use std::io;
+use std::net::SocketAddr;
+
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpSocket, TcpStream};
+
+use crate::http;
+use crate::soon;
+use crate::wire::Headers;
+
+/// First bytes of frames: FIN (0x80) plus the opcode.
+pub mod op {
+    /// A whole text message.
+    pub const TEXT: u8 = 0x81;
+    /// The first fragment of a text message.
+    pub const TEXT_START: u8 = 0x01;
+    /// A fragment in the middle.
+    pub const MORE: u8 = 0x00;
+    /// The last fragment.
+    pub const LAST: u8 = 0x80;
+    /// A whole binary message.
+    pub const BINARY: u8 = 0x82;
+    /// Close.
+    pub const CLOSE: u8 = 0x88;
+    /// Ping.
+    pub const PING: u8 = 0x89;
+    /// Pong.
+    pub const PONG: u8 = 0x8a;
+}
+
+const KEY: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
+
+/// A client's frame: `first` is FIN, RSV bits and opcode as they go on the wire.
+pub fn masked(first: u8, payload: &[u8]) -> Vec<u8> {
+    let mut frame = header(first, payload.len(), 0x80);
+    frame.extend_from_slice(&KEY);
+    frame.extend(
+        payload
+            .iter()
+            .zip(KEY.iter().cycle())
+            .map(|(byte, key)| byte ^ key),
+    );
+    frame
+}
+
+fn header(first: u8, length: usize, mask_bit: u8) -> Vec<u8> {
+    let mut head = vec![first];
+    match length {
+        0..=125 => head.push(mask_bit | length as u8),
+        126..=0xffff => {
+            head.push(mask_bit | 126);
+            head.extend((length as u16).to_be_bytes());
+        }
+        _ => {
+            head.push(mask_bit | 127);
+            head.extend((length as u64).to_be_bytes());
+        }
+    }
+    head
+}
+
+/// A frame the relay sent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Frame {
+    /// FIN, RSV bits and opcode.
+    pub first: u8,
+    /// The payload.
+    pub payload: Vec<u8>,
+}
+
+/// An upgraded connection. It does nothing by itself: it answers no ping and reads only when asked.
+pub struct Raw {
+    stream: TcpStream,
+    inbox: Vec<u8>,
+}
+
+impl Raw {
+    /// Connects and upgrades on `path`. With `receive_buffer` (bytes) the socket's receive buffer
+    /// is kept that small, so that a peer that never reads is soon a peer that can't be written.
+    pub async fn dial(
+        relay: SocketAddr,
+        path: &str,
+        headers: Headers<'_>,
+        receive_buffer: Option<u32>,
+    ) -> Self {
+        let socket = TcpSocket::new_v4().expect("a socket");
+        if let Some(bytes) = receive_buffer {
+            socket
+                .set_recv_buffer_size(bytes)
+                .expect("the buffer is set");
+        }
+        let stream = soon("a TCP connection", socket.connect(relay))
+            .await
+            .expect("it connects");
+        Self::upgrade(stream, path, headers).await
+    }
+
+    /// Upgrades `stream`.
+    pub async fn upgrade(mut stream: TcpStream, path: &str, headers: Headers<'_>) -> Self {
+        stream.set_nodelay(true).expect("the option is set");
+        let upgrade = [
+            ("Connection", "Upgrade"),
+            ("Upgrade", "websocket"),
+            ("Sec-WebSocket-Version", "13"),
+            ("Sec-WebSocket-Key", "dGhlIHNhbXBsZSBub25jZQ=="),
+        ];
+        let request = http::request("GET", path, &[&upgrade, headers].concat());
+        stream
+            .write_all(request.as_bytes())
+            .await
+            .expect("the request is sent");
+        let (response, inbox) = soon("the 101", http::read_head(&mut stream)).await;
+        assert_eq!(response.status, 101, "{response:?}");
+        assert_eq!(
+            response.header("sec-websocket-accept"),
+            Some("s3pPLMBiTxaQ9kYGzzhZRbK+xOo="),
+            "the answer to the sample key of RFC 6455"
+        );
+        Self { stream, inbox }
+    }
+
+    /// Writes bytes as they are; waits as long as the relay doesn't read.
+    pub async fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.stream.write_all(bytes).await
+    }
+
+    /// Writes one masked frame.
+    pub async fn frame(&mut self, first: u8, payload: &[u8]) {
+        self.write(&masked(first, payload))
+            .await
+            .expect("the frame is sent");
+    }
+
+    /// Sends a text message.
+    pub async fn send(&mut self, text: &str) {
+        self.frame(op::TEXT, text.as_bytes()).await;
+    }
+
+    /// The next frame; `None` at the end of the stream. A reset is an error.
+    pub async fn read(&mut self) -> io::Result<Option<Frame>> {
+        loop {
+            if let Some((frame, length)) = parse(&self.inbox) {
+                self.inbox.drain(..length);
+                return Ok(Some(frame));
+            }
+            if soon(
+                "bytes from the relay",
+                self.stream.read_buf(&mut self.inbox),
+            )
+            .await?
+                == 0
+            {
+                return Ok(None);
+            }
+        }
+    }
+
+    /// The next frame, answering pings on the way.
+    pub async fn recv(&mut self) -> Frame {
+        loop {
+            let frame = self
+                .read()
+                .await
+                .expect("no reset")
+                .expect("a frame, not the end");
+            match frame.first {
+                op::PING => self.frame(op::PONG, &frame.payload).await,
+                _ => return frame,
+            }
+        }
+    }
+
+    /// Skips to the close frame and returns its code (1005 if it has none) and reason.
+    pub async fn close_frame(&mut self) -> (u16, String) {
+        loop {
+            let frame = self
+                .read()
+                .await
+                .expect("no reset")
+                .expect("a close frame, not the end");
+            if frame.first == op::CLOSE {
+                return close_payload(&frame.payload);
+            }
+        }
+    }
+
+    /// That the relay closes with `code` and `reason`; answers the close, then there is nothing
+    /// but the end of the stream.
+    pub async fn expect_close(&mut self, code: u16, reason: &str) {
+        assert_eq!(self.close_frame().await, (code, reason.to_owned()));
+        self.frame(op::CLOSE, &code.to_be_bytes()).await;
+        self.expect_end().await;
+    }
+
+    /// That the stream ends by FIN, with nothing before it.
+    pub async fn expect_end(&mut self) {
+        match self.read().await {
+            Ok(None) => {}
+            Ok(Some(frame)) => panic!("expected the end, got {frame:?}"),
+            Err(error) => panic!("expected the end, got {error}"),
+        }
+    }
+
+    /// Reads and throws away until the connection ends, in whatever way.
+    pub async fn drain(&mut self) {
+        while let Ok(Some(_)) = self.read().await {}
+    }
+
+    /// Ends the connection by a reset.
+    pub fn reset(self) {
+        let socket = socket2::SockRef::from(&self.stream);
+        socket
+            .set_linger(Some(std::time::Duration::ZERO))
+            .expect("the option is set");
+    }
+
+    /// The bare stream, and what was read ahead.
+    pub fn into_stream(self) -> TcpStream {
+        self.stream
+    }
+}
+
+/// Code and reason of a close frame's payload.
+fn close_payload(payload: &[u8]) -> (u16, String) {
+    match payload {
+        [] => (1005, String::new()),
+        [high, low, reason @ ..] => (
+            u16::from_be_bytes([*high, *low]),
+            String::from_utf8_lossy(reason).into_owned(),
+        ),
+        [_] => panic!("a close payload of one byte"),
+    }
+}
+
+/// The frame at the front of `bytes` and its length on the wire, if it is complete.
+fn parse(bytes: &[u8]) -> Option<(Frame, usize)> {
+    let (&first, &second) = (bytes.first()?, bytes.get(1)?);
+    assert_eq!(second & 0x80, 0, "a server never masks");
+    let (length, start) = match second {
+        126 => (
+            usize::from(u16::from_be_bytes(bytes.get(2..4)?.try_into().ok()?)),
+            4,
+        ),
+        127 => (
+            u64::from_be_bytes(bytes.get(2..10)?.try_into().ok()?) as usize,
+            10,
+        ),
+        short => (usize::from(short), 2),
+    };
+    let payload = bytes.get(start..start + length)?.to_vec();
+    Some((Frame { first, payload }, start + length))
+}
