@@ -1,0 +1,458 @@
+//! One WebSocket connection in the client's role: no reconnecting, no policy.
+
+mod stream;
+mod upgrade;
+
+pub(crate) use self::upgrade::sendable;
+
+use std::future::poll_fn;
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use relay_proto::ws::{self, Decoder, Event, Limits, Opcode, Role, Utf8};
+use tokio::io::{AsyncRead as _, AsyncWrite as _, ReadBuf};
+use tokio::net::TcpStream;
+use tokio::time::{Instant, timeout};
+
+use self::stream::Stream;
+use crate::endpoint::Endpoint;
+
+/// Bytes taken from the socket at once; a relayed frame is at most about 87 KB and mostly far less.
+const READ_BYTES: usize = 16 * 1024;
+
+/// How long each part of a connection's life may take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Timeouts {
+    /// From the name lookup to the 101. Default 15 s, as the mobile app has it.
+    pub connect: Duration,
+    /// For one message to leave, and for any progress of a blocked write. Default 10 s, as the
+    /// daemon has it.
+    pub write: Duration,
+    /// For the peer's half of the close handshake. Default 5 s.
+    pub close: Duration,
+}
+
+impl Default for Timeouts {
+    fn default() -> Self {
+        Self {
+            connect: Duration::from_secs(15),
+            write: Duration::from_secs(10),
+            close: Duration::from_secs(5),
+        }
+    }
+}
+
+/// What a [`Socket`] needs to know apart from the address and the headers.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// See [`Timeouts`].
+    pub timeouts: Timeouts,
+    /// The largest message taken, in bytes; a larger one ends the connection with 1009. Default
+    /// 1 MiB, as daemon and desktop have it (mobile: 131,072).
+    pub message_bytes: usize,
+    /// TLS settings of your own (private roots, client certificates); `None` trusts the Mozilla
+    /// root certificates.
+    #[cfg(feature = "tls")]
+    pub tls: Option<std::sync::Arc<tokio_rustls::rustls::ClientConfig>>,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            timeouts: Timeouts::default(),
+            message_bytes: 1024 * 1024,
+            #[cfg(feature = "tls")]
+            tls: None,
+        }
+    }
+}
+
+/// Why no connection came about.
+#[derive(Debug, thiserror::Error)]
+pub enum ConnectError {
+    /// The name, the TCP connection, TLS or the exchange of HTTP failed.
+    #[error("{0}")]
+    Io(#[from] io::Error),
+    /// [`Timeouts::connect`] passed.
+    #[error("no answer within {after:?}")]
+    Timeout {
+        /// The bound that passed.
+        after: Duration,
+    },
+    /// The relay answered, but not with 101.
+    #[error("the relay answered HTTP {status}{}{body}", if body.is_empty() { "" } else { ": " })]
+    Refused {
+        /// The HTTP status.
+        status: u16,
+        /// The response's `Retry-After`, when it is a number of seconds.
+        retry_after: Option<Duration>,
+        /// The beginning of the body, at most 512 bytes; often empty.
+        body: String,
+    },
+    /// Something answered that doesn't speak WebSocket.
+    #[error("that is not a WebSocket server: {0}")]
+    NotWebSocket(&'static str),
+    /// A header's name or value can't be sent in HTTP.
+    #[error("the header {name:?} can't be sent: its name or value holds forbidden characters")]
+    Header {
+        /// The header's name.
+        name: String,
+    },
+    /// `wss://`, but this build has no TLS.
+    #[error("this build has no TLS (the feature `tls` is off)")]
+    NoTls,
+}
+
+/// Why a connection can't go on.
+#[derive(Debug, thiserror::Error)]
+pub enum SocketError {
+    /// The connection broke, or the peer closed TCP without a close frame.
+    #[error("{0}")]
+    Io(#[from] io::Error),
+    /// The peer broke the protocol; a close frame with the right code has been sent.
+    #[error("{0}")]
+    Protocol(#[from] ws::Error),
+    /// Nothing could be written for [`Timeouts::write`].
+    #[error("the peer took nothing for {after:?}")]
+    WriteTimeout {
+        /// The bound that passed.
+        after: Duration,
+    },
+}
+
+/// What arrived.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Received {
+    /// A text message.
+    Text(Vec<u8>),
+    /// A binary message. A relay never sends one.
+    Binary(Vec<u8>),
+    /// A pong; the payload is that of the ping it answers.
+    Pong(Vec<u8>),
+    /// The peer closes. The answer is on its way once [`Socket::close`] or [`Socket::recv`] runs again.
+    Close {
+        /// The close code; `None` if the close frame carried none.
+        code: Option<u16>,
+        /// The close reason.
+        reason: String,
+    },
+}
+
+/// A connected WebSocket in the client's role.
+///
+/// Pings are answered on their own whenever [`recv`](Self::recv), [`flush`](Self::flush) or
+/// [`close`](Self::close) runs. Dropping it ends the TCP connection without a close frame, as a
+/// crash would.
+///
+/// # Cancel safety
+/// Every method but [`connect`](Self::connect) and [`close`](Self::close) is cancel-safe: bytes half
+/// read or half written are kept in the socket, and the next call goes on where the last one was
+/// dropped. A message handed to [`send_text`](Self::send_text) is accepted at once and goes out with
+/// the next call of any method, even if the future is dropped.
+#[derive(Debug)]
+pub struct Socket {
+    stream: Stream,
+    decoder: Decoder,
+    timeouts: Timeouts,
+    input: Vec<u8>,
+    taken: usize,
+    output: Vec<u8>,
+    written: usize,
+    /// The reply to the newest ping. It replaces an older one that is still waiting, so a flood
+    /// of pings costs no memory.
+    pong: Option<Vec<u8>>,
+    must_flush: bool,
+    blocked_since: Option<Instant>,
+    /// The code to answer the peer's Close with (1005: with an empty one).
+    close_answer: Option<u16>,
+    close_sent: bool,
+}
+
+impl Socket {
+    /// Connects: name lookup, TCP (`TCP_NODELAY`), TLS for `wss`, upgrade.
+    ///
+    /// `headers` go out as given, after the WebSocket's own.
+    ///
+    /// # Errors
+    /// See [`ConnectError`]. Redirects are not followed.
+    pub async fn connect(
+        endpoint: &Endpoint,
+        headers: &[(&str, &str)],
+        options: &Options,
+    ) -> Result<Self, ConnectError> {
+        let after = options.timeouts.connect;
+        let connecting = Self::connect_untimed(endpoint, headers, options);
+        timeout(after, connecting)
+            .await
+            .map_err(|_| ConnectError::Timeout { after })?
+    }
+
+    async fn connect_untimed(
+        endpoint: &Endpoint,
+        headers: &[(&str, &str)],
+        options: &Options,
+    ) -> Result<Self, ConnectError> {
+        let tcp = TcpStream::connect((endpoint.host.as_str(), endpoint.port)).await?;
+        tcp.set_nodelay(true)?;
+        let mut stream = match endpoint.tls {
+            false => Stream::Plain(tcp),
+            #[cfg(feature = "tls")]
+            true => Stream::tls(tcp, &endpoint.host, options.tls.clone()).await?,
+            #[cfg(not(feature = "tls"))]
+            true => return Err(ConnectError::NoTls),
+        };
+        let input = upgrade::upgrade(&mut stream, endpoint, headers).await?;
+        let limits = Limits {
+            message_bytes: options.message_bytes,
+            utf8: Utf8::Every,
+        };
+        Ok(Self {
+            stream,
+            decoder: Decoder::new(Role::Client, limits),
+            timeouts: options.timeouts,
+            input,
+            taken: 0,
+            output: Vec::new(),
+            written: 0,
+            pong: None,
+            must_flush: false,
+            blocked_since: None,
+            close_answer: None,
+            close_sent: false,
+        })
+    }
+
+    /// This end's address.
+    ///
+    /// # Errors
+    /// Those of the operating system.
+    pub fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.stream.tcp().local_addr()
+    }
+
+    /// Sends a text message.
+    ///
+    /// # Errors
+    /// [`SocketError::WriteTimeout`] when it doesn't leave within [`Timeouts::write`].
+    pub async fn send_text(&mut self, payload: &[u8]) -> Result<(), SocketError> {
+        self.queue_text(payload)?;
+        let after = self.timeouts.write;
+        timeout(after, self.flush())
+            .await
+            .map_err(|_| SocketError::WriteTimeout { after })?
+    }
+
+    /// Takes a text message to be sent by the next [`flush`](Self::flush) or [`recv`](Self::recv).
+    /// After a close frame was sent it is dropped, as RFC 6455 §5.5.1 demands.
+    ///
+    /// # Errors
+    /// Only if the operating system has no randomness for the mask.
+    pub fn queue_text(&mut self, payload: &[u8]) -> Result<(), SocketError> {
+        if !self.close_sent {
+            ws::client::masked_text(payload, mask_key()?, &mut self.output);
+        }
+        Ok(())
+    }
+
+    /// Takes a ping to be sent as [`queue_text`](Self::queue_text) does.
+    ///
+    /// # Errors
+    /// Only if the operating system has no randomness for the mask.
+    pub fn queue_ping(&mut self, payload: &[u8]) -> Result<(), SocketError> {
+        self.queue_control(ws::Control::Ping, payload)
+    }
+
+    /// Bytes taken but not yet handed to the operating system.
+    #[must_use]
+    pub fn queued_bytes(&self) -> usize {
+        self.output.len() - self.written
+    }
+
+    /// Since when a write has made no progress; `None` if none is blocked.
+    #[must_use]
+    pub fn blocked_since(&self) -> Option<Instant> {
+        self.blocked_since
+    }
+
+    /// Waits until everything taken is handed to the operating system. No timeout of its own.
+    ///
+    /// # Errors
+    /// When the connection breaks.
+    pub async fn flush(&mut self) -> Result<(), SocketError> {
+        poll_fn(|cx| self.poll_write_out(cx)).await
+    }
+
+    /// Waits for what arrives next, and meanwhile writes what was taken to be sent.
+    ///
+    /// # Errors
+    /// When the connection breaks, when the peer ends it without a close frame, or when it breaks
+    /// the protocol; the connection is of no use then. After [`Received::Close`] the next call
+    /// ends with [`SocketError::Io`] of kind `UnexpectedEof` once the answer is out and the peer is gone.
+    pub async fn recv(&mut self) -> Result<Received, SocketError> {
+        poll_fn(|cx| self.poll_recv(cx)).await
+    }
+
+    /// The closing handshake: sends Close (or the answer to the peer's), then waits for the peer's
+    /// half and the end of the TCP connection, at most [`Timeouts::close`]. Messages still arriving
+    /// are discarded. Returns the peer's close code and reason, if its Close came in time.
+    ///
+    /// A `code` no close frame may carry goes out as an empty close frame.
+    pub async fn close(mut self, code: u16, reason: &str) -> Option<(Option<u16>, String)> {
+        let within = self.timeouts.close;
+        let mut answer = None;
+        let handshake = async {
+            self.queue_close(code, reason)?;
+            loop {
+                if let Received::Close { code, reason } = self.recv().await? {
+                    answer = Some((code, reason));
+                }
+            }
+        };
+        // However it ends, by the peer's FIN, an error or the timeout: the connection is over.
+        let _: Result<Result<(), SocketError>, _> = timeout(within, handshake).await;
+        answer
+    }
+
+    fn queue_close(&mut self, code: u16, reason: &str) -> Result<(), SocketError> {
+        if self.close_sent {
+            return Ok(());
+        }
+        if !ws::client::masked_close(code, reason, mask_key()?, &mut self.output) {
+            self.queue_control(ws::Control::Close, b"")?;
+        }
+        self.close_sent = true;
+        Ok(())
+    }
+
+    fn queue_control(&mut self, control: ws::Control, payload: &[u8]) -> Result<(), SocketError> {
+        if !self.close_sent {
+            ws::client::masked_control(control, payload, mask_key()?, &mut self.output);
+        }
+        Ok(())
+    }
+
+    /// As [`recv`](Self::recv), or only the writing half of it when `read` is false.
+    pub(crate) async fn drive(&mut self, read: bool) -> Result<Received, SocketError> {
+        poll_fn(|cx| {
+            if read {
+                return self.poll_recv(cx);
+            }
+            ready!(self.poll_write_out(cx))?;
+            Poll::Pending
+        })
+        .await
+    }
+
+    fn poll_recv(&mut self, cx: &mut Context<'_>) -> Poll<Result<Received, SocketError>> {
+        loop {
+            match self.decode() {
+                Ok(Some(received)) => return Poll::Ready(Ok(received)),
+                Ok(None) => {}
+                Err(error) => {
+                    // Tell the peer why, as far as that goes without waiting.
+                    self.queue_close(error.close_code(), "")?;
+                    let _ = self.poll_write_out(cx)?;
+                    return Poll::Ready(Err(error.into()));
+                }
+            }
+            if let Poll::Ready(Err(error)) = self.poll_write_out(cx) {
+                return Poll::Ready(Err(error));
+            }
+            ready!(self.poll_fill(cx))?;
+        }
+    }
+
+    /// The next event among the bytes already read.
+    fn decode(&mut self) -> Result<Option<Received>, ws::Error> {
+        while self.taken < self.input.len() {
+            let mut rest = &mut self.input[self.taken..];
+            let before = rest.len();
+            let event = self.decoder.decode(&mut rest)?;
+            self.taken += before - rest.len();
+            match event {
+                None => break,
+                Some(Event::Message { opcode, payload }) => {
+                    let bytes = payload.into_vec();
+                    return Ok(Some(match opcode {
+                        Opcode::Text => Received::Text(bytes),
+                        Opcode::Binary => Received::Binary(bytes),
+                    }));
+                }
+                Some(Event::Ping(payload)) => self.pong = Some(payload.to_vec()),
+                Some(Event::Pong(payload)) => return Ok(Some(Received::Pong(payload.to_vec()))),
+                Some(Event::Close(frame)) => {
+                    let (code, reason) = match frame {
+                        Some(frame) => (Some(frame.code), frame.reason().to_owned()),
+                        None => (None, String::new()),
+                    };
+                    self.close_answer = Some(code.unwrap_or(1005));
+                    return Ok(Some(Received::Close { code, reason }));
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    /// Reads once; only called when everything read before is decoded.
+    fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), SocketError>> {
+        self.input.resize(READ_BYTES, 0);
+        self.taken = READ_BYTES;
+        let mut buf = ReadBuf::new(&mut self.input);
+        let read = Pin::new(&mut self.stream).poll_read(cx, &mut buf);
+        let filled = buf.filled().len();
+        if let Poll::Ready(Ok(())) = read {
+            self.input.truncate(filled);
+            self.taken = 0;
+        }
+        ready!(read)?;
+        match filled {
+            0 => Poll::Ready(Err(io::Error::from(io::ErrorKind::UnexpectedEof).into())),
+            _ => Poll::Ready(Ok(())),
+        }
+    }
+
+    /// Writes what waits: messages in their order, then the answer to a ping or a close.
+    fn poll_write_out(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), SocketError>> {
+        loop {
+            if self.written == self.output.len() {
+                self.output.clear();
+                self.written = 0;
+                if let Some(payload) = self.pong.take() {
+                    self.queue_control(ws::Control::Pong, &payload)?;
+                }
+                if let Some(code) = self.close_answer.take() {
+                    self.queue_close(code, "")?;
+                }
+            }
+            if self.written == self.output.len() {
+                break;
+            }
+            let rest = &self.output[self.written..];
+            let Poll::Ready(count) = Pin::new(&mut self.stream).poll_write(cx, rest) else {
+                self.blocked_since.get_or_insert_with(Instant::now);
+                return Poll::Pending;
+            };
+            self.written += match count? {
+                0 => return Poll::Ready(Err(io::Error::from(io::ErrorKind::WriteZero).into())),
+                count => count,
+            };
+            self.blocked_since = None;
+            self.must_flush = true;
+        }
+        if self.must_flush {
+            ready!(Pin::new(&mut self.stream).poll_flush(cx))?;
+            self.must_flush = false;
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+/// A fresh, unpredictable mask for each frame (RFC 6455 §5.3).
+fn mask_key() -> Result<[u8; 4], SocketError> {
+    let mut key = [0; 4];
+    getrandom::fill(&mut key).map_err(|_| io::Error::other("no randomness"))?;
+    Ok(key)
+}
