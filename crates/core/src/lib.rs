@@ -1,1 +1,34 @@
-//! 
+//! What the relay decides, without anything that could make the same inputs decide differently: no clock,
+//! no socket, no lock, no randomness. Time comes in as a [`Millis`], events come in as values, and what is to
+//! be done comes out as values.
+//!
+//! - [`hub`] holds every server-id's slot: who holds it, which phones it has, who is waiting for what.
+//!   Frames don't pass through it; it makes and cuts the links they travel on.
+//! - [`session`] is one connection's life: heartbeat, deadlines, the closing handshake.
+//! - [`outbox`], [`park`] and [`bucket`] count what may be queued, kept and admitted.
+//! - [`invariant`] says what must hold of a hub after every step.
+//! - [`limits`] has every bound with its derivation.
+
+#![forbid(unsafe_code)]
+
+pub mod bucket;
+pub mod hub;
+pub mod ids;
+pub mod invariant;
+pub mod limits;
+pub mod outbox;
+pub mod park;
+pub mod policy;
+pub mod session;
+pub mod slot;
+pub mod time;
+
+pub use bucket::{Buckets, Concurrent, RetryAfter, SourceKey, source_key};
+pub use hub::{Counts, Hub};
+pub use ids::{Conn, Instance, ServerId};
+pub use outbox::{Outbox, Overflow};
+pub use park::ParkBudget;
+pub use policy::{Policy, SessionPolicy};
+pub use session::{Action, Session};
+pub use slot::{Claim, Effect, Effects, Input, Path, PhoneEnd};
+pub use time::Millis;

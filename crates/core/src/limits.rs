@@ -1,0 +1,42 @@
+//! Every bound of the relay's memory, with where the number comes from.
+
+/// Largest message a peer may send, in bytes, summed over its fragments; one more is closed 1009.
+///
+/// The real peers' largest legitimate message is about 87.5 KB (a 65,535-byte Noise message in base64, in its
+/// JSON), and the daemon accepts 1 MiB: this is three times the one, and a quarter of the other.
+pub const MESSAGE_BYTES: usize = 262_144;
+
+/// What may wait for one phone, in bytes, counting [`OUTBOX_ITEM_BYTES`] for every item.
+///
+/// Sixteen messages of the largest size: the bursts that daemons send to a phone that has just connected fit,
+/// and a phone that never reads costs no more than this.
+pub const OUTBOX_BYTES: usize = 4 * 1024 * 1024;
+
+/// What one queued item costs besides its own bytes: about what its entry in the queue and its allocation take.
+/// It bounds an outbox to 65,536 items, however small they are.
+pub const OUTBOX_ITEM_BYTES: usize = 64;
+
+/// What one parked phone may have waiting, in bytes. A handshake's first message is far below 1 KiB; the rest is
+/// room for a client that doesn't wait for its answer.
+pub const PARK_PHONE_BYTES: usize = 65_536;
+
+/// What all parked phones together may have waiting, in bytes, unless configured: 512 phones at their own limit,
+/// or some 30,000 with a handshake each. An eighth of the smallest machine the relay is sold for (256 MB).
+pub const PARK_TOTAL_BYTES: usize = 32 * 1024 * 1024;
+
+/// Phones one server-id may have, parked ones included: a person's devices, with room.
+pub const PHONES_PER_SERVER: usize = 16;
+
+/// Claimants that may wait for one slot's probe; further ones are turned away before their upgrade.
+/// A daemon has one connection and at most one successor; sixteen is a crowd of misconfigured ones.
+pub const CLAIMANTS_PER_SERVER: usize = 16;
+
+/// Server-ids whose short tenures are remembered at a time. About 100 bytes each: 6 MiB at the most. An entry
+/// lives at most burst × refill (10 s by default), so more would need 6,500 quarrelling ids per second.
+pub const REDIAL_IDS: usize = 65_536;
+
+/// Sources whose request rate is remembered at a time, per endpoint. About 100 bytes each: 6 MiB at the most.
+pub const RATE_SOURCES: usize = 65_536;
+
+/// Entries an empty outbox keeps room for, so that one frame after the other needs no allocation.
+pub const OUTBOX_KEPT_ITEMS: usize = 4;

@@ -1,0 +1,334 @@
+//! One connection's life after its upgrade: heartbeat, deadlines, and the closing handshake.
+//!
+//! ```text
+//!   Open ── close_requested ──> Closing ── close_sent ──> Waiting ── Fin ──> Lingering ── Drop ──> Over
+//!     └───── peer_closed ──────────┘ │                       │  the peer's Close, or close_wait
+//!     │                              └ Cut: the Close can't be written in time ──────────────> Over
+//!     └ Cut: a message can't be written in time ─────────────────────────────────────────────> Over
+//! ```
+//!
+//! A close is complete only when the peer had the chance to read it, so the connection is half-closed (`Fin`)
+//! before it is dropped; reading goes on in every state, else unread input would turn the end into a reset, and
+//! the peer would lose the code. Every state but `Open` has a deadline: a close always ends, whatever the peer does.
+
+use relay_proto::close::{Cause, Close};
+
+use crate::{Millis, SessionPolicy};
+
+/// What the owner of the connection has to do now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Action {
+    /// Send a ping with this number.
+    Ping(u32),
+    /// Close the connection for this cause: pass it to [`Session::close_requested`].
+    Close(Cause),
+    /// The peer doesn't take our bytes: drop the connection without a word.
+    Cut(Cause),
+    /// Shut the sending side down. Go on reading, and discard.
+    Fin,
+    /// Drop the connection.
+    Drop,
+}
+
+/// The state of one connection. All durations come from the [`SessionPolicy`] it was made with.
+///
+/// The caller reports what happens, and calls [`expire`](Self::expire) when [`deadline`](Self::deadline) has come.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Session {
+    times: Times,
+    phase: Phase,
+    /// The number of the last ping sent; the first is 1.
+    last_ping: u32,
+    /// The ping whose pong is awaited, while there is a deadline for it.
+    awaited_ping: u32,
+    cause: Option<Cause>,
+}
+
+/// [`SessionPolicy`] in half the memory: there is one per connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct Times {
+    ping_interval: u32,
+    pong_timeout: u32,
+    read_deadline: u32,
+    write_timeout: u32,
+    control_write_timeout: u32,
+    close_wait: u32,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+enum Phase {
+    /// Messages flow. A deadline that isn't running is [`Millis::NEVER`].
+    Open {
+        ping_at: Millis,
+        pong_due: Millis,
+        read_due: Millis,
+        write_due: Millis,
+    },
+    /// Our Close is to be written, and is the last thing that is.
+    Closing { due: Millis, peer_closed: bool },
+    /// Our Close is out; the peer's isn't in. When it comes, this is due at once.
+    Waiting { due: Millis },
+    /// Both are through, or the peer had its time; our side is shut. The peer ends the connection now.
+    Lingering { due: Millis },
+    /// Nothing is left to do.
+    Over,
+}
+
+impl Session {
+    /// A connection that has just been upgraded. It has no heartbeat before it is registered.
+    pub fn new(policy: &SessionPolicy) -> Self {
+        Self {
+            times: Times::new(policy),
+            phase: Phase::Open {
+                ping_at: Millis::NEVER,
+                pong_due: Millis::NEVER,
+                read_due: Millis::NEVER,
+                write_due: Millis::NEVER,
+            },
+            last_ping: 0,
+            awaited_ping: 0,
+            cause: None,
+        }
+    }
+
+    /// The connection is registered: its heartbeat starts, with the first ping after one interval.
+    pub fn registered(&mut self, now: Millis) {
+        let interval = self.times.ping_interval;
+        if let Phase::Open { ping_at, .. } = &mut self.phase {
+            start(ping_at, now, interval);
+        }
+    }
+
+    /// The first header of a data message arrived. May be repeated until the message is finished.
+    pub fn message_started(&mut self, now: Millis) {
+        let limit = self.times.read_deadline;
+        if let Phase::Open { read_due, .. } = &mut self.phase {
+            start(read_due, now, limit);
+        }
+    }
+
+    /// The message is complete.
+    pub fn message_finished(&mut self) {
+        if let Phase::Open { read_due, .. } = &mut self.phase {
+            *read_due = Millis::NEVER;
+        }
+    }
+
+    /// A pong with this number arrived. It answers the ping of that number and those before; a number that was
+    /// never sent answers nothing.
+    pub fn pong(&mut self, number: u32) {
+        if let Phase::Open { pong_due, .. } = &mut self.phase
+            && (self.awaited_ping..=self.last_ping).contains(&number)
+        {
+            *pong_due = Millis::NEVER;
+        }
+    }
+
+    /// Bytes wait in front of a full socket. May be repeated; the first time counts.
+    pub fn write_blocked(&mut self, now: Millis) {
+        let limit = self.times.write_timeout;
+        if let Phase::Open { write_due, .. } = &mut self.phase {
+            start(write_due, now, limit);
+        }
+    }
+
+    /// A message was written completely, and more wait: the next one has its own time.
+    pub fn write_advanced(&mut self, now: Millis) {
+        let limit = self.times.write_timeout;
+        if let Phase::Open { write_due, .. } = &mut self.phase
+            && *write_due != Millis::NEVER
+        {
+            *write_due = now.plus(limit.into());
+        }
+    }
+
+    /// Nothing waits to be written.
+    pub fn write_idle(&mut self) {
+        if let Phase::Open { write_due, .. } = &mut self.phase {
+            *write_due = Millis::NEVER;
+        }
+    }
+
+    /// The connection is to end for this cause. Returns the Close to send, to be followed by
+    /// [`close_sent`](Self::close_sent) when it is written. None if the connection is ending already (the first
+    /// cause counts), or if this cause ends it without a Close: then [`Action::Drop`] is due now. A Close from the
+    /// peer is not a cause to pass here: see [`peer_closed`](Self::peer_closed).
+    #[must_use]
+    pub fn close_requested(&mut self, now: Millis, cause: Cause) -> Option<Close> {
+        if !self.is_open() {
+            return None;
+        }
+        self.cause = Some(cause);
+        let close = cause.close();
+        self.phase = match close {
+            Some(_) => Phase::Closing {
+                due: self.control_due(now),
+                peer_closed: false,
+            },
+            None => Phase::Lingering { due: now },
+        };
+        close
+    }
+
+    /// Our Close was written to the socket.
+    pub fn close_sent(&mut self, now: Millis) {
+        if let Phase::Closing { peer_closed, .. } = self.phase {
+            let due = if peer_closed {
+                now
+            } else {
+                now.plus(self.times.close_wait.into())
+            };
+            self.phase = Phase::Waiting { due };
+        }
+    }
+
+    /// The peer's Close arrived. True if it is to be echoed (and [`close_sent`](Self::close_sent) to follow),
+    /// false if it answers ours or comes too late.
+    #[must_use]
+    pub fn peer_closed(&mut self, now: Millis) -> bool {
+        match &mut self.phase {
+            Phase::Open { .. } => {
+                self.cause = Some(Cause::PeerClosed);
+                self.phase = Phase::Closing {
+                    due: self.control_due(now),
+                    peer_closed: true,
+                };
+                return true;
+            }
+            Phase::Closing { peer_closed, .. } => *peer_closed = true,
+            Phase::Waiting { due } => *due = now,
+            Phase::Lingering { .. } | Phase::Over => {}
+        }
+        false
+    }
+
+    /// Our sending side was shut, by [`Action::Fin`] or before it was asked for.
+    pub fn fin_sent(&mut self, now: Millis) {
+        if let Phase::Waiting { .. } = self.phase {
+            self.linger(now);
+        }
+    }
+
+    /// Whether messages flow: no side has begun to close.
+    pub const fn is_open(&self) -> bool {
+        matches!(self.phase, Phase::Open { .. })
+    }
+
+    /// Why the connection is ending, once it is: the first cause there was.
+    pub const fn cause(&self) -> Option<Cause> {
+        self.cause
+    }
+
+    /// When the next of its timers is due.
+    pub fn deadline(&self) -> Option<Millis> {
+        let due = match self.phase {
+            Phase::Open {
+                ping_at,
+                pong_due,
+                read_due,
+                write_due,
+            } => ping_at.min(pong_due).min(read_due).min(write_due),
+            Phase::Closing { due, .. } | Phase::Waiting { due } | Phase::Lingering { due } => due,
+            Phase::Over => Millis::NEVER,
+        };
+        (due != Millis::NEVER).then_some(due)
+    }
+
+    /// What is due at `now`, one thing at a time: to be called until it returns None. Each call moves the state
+    /// on, so the deadline is never left in the past.
+    pub fn expire(&mut self, now: Millis) -> Option<Action> {
+        match &mut self.phase {
+            Phase::Open { .. } => self.expire_open(now),
+            Phase::Closing { due, .. } if *due <= now => Some(self.cut()),
+            Phase::Waiting { due } if *due <= now => {
+                self.linger(now);
+                Some(Action::Fin)
+            }
+            Phase::Lingering { due } if *due <= now => {
+                self.phase = Phase::Over;
+                Some(Action::Drop)
+            }
+            _ => None,
+        }
+    }
+
+    fn expire_open(&mut self, now: Millis) -> Option<Action> {
+        let Times {
+            ping_interval,
+            pong_timeout,
+            ..
+        } = self.times;
+        let Phase::Open {
+            ping_at,
+            pong_due,
+            read_due,
+            write_due,
+        } = &mut self.phase
+        else {
+            return None;
+        };
+        if *write_due <= now {
+            return Some(self.cut());
+        }
+        if *pong_due <= now {
+            *pong_due = Millis::NEVER;
+            return Some(Action::Close(Cause::HeartbeatTimeout));
+        }
+        if *read_due <= now {
+            *read_due = Millis::NEVER;
+            return Some(Action::Close(Cause::MessageTooSlow));
+        }
+        if *ping_at > now {
+            return None;
+        }
+        *ping_at = now.plus(ping_interval.into());
+        self.last_ping = self.last_ping.wrapping_add(1);
+        // While one pong is awaited, further pings go out without a deadline of their own.
+        if *pong_due == Millis::NEVER {
+            self.awaited_ping = self.last_ping;
+            *pong_due = now.plus(pong_timeout.into());
+        }
+        Some(Action::Ping(self.last_ping))
+    }
+
+    fn cut(&mut self) -> Action {
+        self.cause.get_or_insert(Cause::WriteTimeout);
+        self.phase = Phase::Over;
+        Action::Cut(Cause::WriteTimeout)
+    }
+
+    fn linger(&mut self, now: Millis) {
+        self.phase = Phase::Lingering {
+            due: now.plus(self.times.close_wait.into()),
+        };
+    }
+
+    fn control_due(&self, now: Millis) -> Millis {
+        now.plus(self.times.control_write_timeout.into())
+    }
+}
+
+/// Starts a deadline that isn't running.
+fn start(due: &mut Millis, now: Millis, after_ms: u32) {
+    if *due == Millis::NEVER {
+        *due = now.plus(after_ms.into());
+    }
+}
+
+impl Times {
+    fn new(policy: &SessionPolicy) -> Self {
+        let short = |ms: u64| u32::try_from(ms).unwrap_or(u32::MAX);
+        Self {
+            // Not 0, which would be a ping without end.
+            ping_interval: short(policy.ping_interval_ms).max(1),
+            pong_timeout: short(policy.pong_timeout_ms),
+            read_deadline: short(policy.read_deadline_ms),
+            write_timeout: short(policy.write_timeout_ms),
+            control_write_timeout: short(policy.control_write_timeout_ms),
+            close_wait: short(policy.close_wait_ms),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
