@@ -236,3 +236,7 @@ fn utf16_unit(escape: &str) -> Option<u16> {
     let digits = escape.strip_prefix('u')?.get(..4)?;
     u16::from_str_radix(digits, 16).ok()
 }
+
+#[cfg(test)]
+#[path = "parse_tests.rs"]
+mod tests;

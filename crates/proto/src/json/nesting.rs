@@ -37,7 +37,7 @@ impl Nesting {
         if self.depth == MAX_DEPTH {
             return false;
         }
-        if self.depth % WORD_BITS == 0 && self.depth > 0 {
+        if self.depth.is_multiple_of(WORD_BITS) && self.depth > 0 {
             self.save();
         }
         self.top = self.top << 1 | u64::from(is_object);
@@ -49,7 +49,7 @@ impl Nesting {
     pub(super) fn close(&mut self) {
         self.top >>= 1;
         self.depth -= 1;
-        if self.depth % WORD_BITS == 0 && self.depth > 0 {
+        if self.depth.is_multiple_of(WORD_BITS) && self.depth > 0 {
             self.restore();
         }
     }

@@ -253,3 +253,7 @@ fn unmask(key: [u8; 4], piece: &mut [u8]) {
         mask::apply(key, 0, piece);
     }
 }
+
+#[cfg(test)]
+#[path = "decoder_tests.rs"]
+mod tests;
