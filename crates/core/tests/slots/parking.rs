@@ -1,0 +1,574 @@
+//! Phones that wait for a binary, tenures that are resumed, and what binaries are told of phones that left.
+
+use crate::scene::*;
+use relay_core::Claim::{Fresh, Reclaim, Resume, Takeover};
+use relay_core::Effect::*;
+use relay_core::{Conn, Policy};
+use relay_proto::close::Cause;
+
+fn no_parking() -> Policy {
+    Policy {
+        park_ms: 0,
+        ..Policy::default()
+    }
+}
+
+#[test]
+fn a_phone_that_the_holder_never_heard_of_is_parked_and_kept_at_reclaim() {
+    let mut scene = Scene::new();
+    scene.claim(A);
+    scene.talkative(P);
+    scene.register(Q);
+    assert_eq!(
+        scene.binary_gone(A),
+        [Released { conn: A }, Unlink { phone: P }, Park { phone: Q }]
+    );
+    assert_eq!(
+        scene.register(R),
+        [Registered { conn: R }, Park { phone: R }]
+    );
+    assert_eq!(scene.frame(R), [Park { phone: R }]);
+    assert_eq!(scene.hub.counts().parked, 2);
+    assert_eq!(
+        scene.claim(B),
+        [
+            Claimed {
+                conn: B,
+                how: Reclaim
+            },
+            Evict {
+                phone: P,
+                cause: Cause::BinaryReclaimed
+            },
+            Unlink { phone: Q },
+            Link {
+                phone: R,
+                binary: B
+            },
+        ]
+    );
+    assert_eq!(scene.hub.counts().parked, 0);
+    assert_eq!(
+        scene.frame(Q),
+        [Link {
+            phone: Q,
+            binary: B
+        }]
+    );
+}
+
+#[test]
+fn a_kept_phone_whose_frames_were_delivered_belongs_to_the_new_process() {
+    let mut scene = Scene::new();
+    scene.claim(A);
+    scene.binary_gone(A);
+    scene.talkative(P);
+    scene.claim(B);
+    assert_eq!(
+        scene.binary_gone(B),
+        [Released { conn: B }, Unlink { phone: P }]
+    );
+    assert_eq!(
+        scene.frame(P),
+        [Evict {
+            phone: P,
+            cause: Cause::BinaryAway
+        }]
+    );
+}
+
+#[test]
+fn a_frame_for_a_process_that_is_gone_ends_its_phone() {
+    let mut scene = Scene::new();
+    scene.claim(A);
+    scene.talkative(P);
+    scene.binary_gone(A);
+    assert_eq!(
+        scene.frame(P),
+        [Evict {
+            phone: P,
+            cause: Cause::BinaryAway
+        }]
+    );
+    assert_eq!(scene.frame(P), [], "it is being told already");
+    assert_eq!(scene.hub.counts().phones, 0);
+}
+
+#[test]
+fn nobody_waits_longer_than_the_bound_however_much_it_sends() {
+    let mut scene = Scene::new();
+    scene.claim(A);
+    scene.binary_gone(A);
+    scene.register(P);
+    for _ in 0..7 {
+        assert_eq!(scene.wait(1_000), []);
+        assert_eq!(scene.frame(P), [Park { phone: P }]);
+    }
+    assert_eq!(scene.wait(999), []);
+    assert_eq!(
+        scene.wait(1),
+        [Evict {
+            phone: P,
+            cause: Cause::NoServer
+        }]
+    );
+}
+
+#[test]
+fn without_parking_grace_is_as_it_ever_was() {
+    let mut scene = Scene::with(no_parking());
+    scene.claim(A);
+    scene.register(P);
+    assert_eq!(
+        scene.binary_gone(A),
+        [Released { conn: A }, Unlink { phone: P }]
+    );
+    assert_eq!(scene.register(Q), [Registered { conn: Q }]);
+    assert_eq!(
+        scene.frame(Q),
+        [Evict {
+            phone: Q,
+            cause: Cause::BinaryAway
+        }]
+    );
+    assert_eq!(
+        scene.claim(B),
+        [
+            Claimed {
+                conn: B,
+                how: Reclaim
+            },
+            Evict {
+                phone: P,
+                cause: Cause::BinaryReclaimed
+            },
+        ]
+    );
+}
+
+#[test]
+fn after_the_start_phones_wait_for_their_binary() {
+    let mut scene = Scene::at_boot();
+    assert_eq!(
+        scene.register(P),
+        [Registered { conn: P }, Park { phone: P }]
+    );
+    assert_eq!(
+        scene.register(Q),
+        [Registered { conn: Q }, Park { phone: Q }]
+    );
+    assert_eq!(scene.frame(P), [Park { phone: P }]);
+    scene.wait(7_999);
+    assert_eq!(
+        scene.claim(A),
+        [
+            Claimed {
+                conn: A,
+                how: Fresh
+            },
+            Link {
+                phone: P,
+                binary: A
+            },
+            Unlink { phone: Q },
+        ]
+    );
+}
+
+#[test]
+fn after_the_start_nobody_waits_longer_than_elsewhere() {
+    let mut scene = Scene::at_boot();
+    scene.register(P);
+    assert_eq!(
+        scene.wait(8_000),
+        [Evict {
+            phone: P,
+            cause: Cause::NoServer
+        }]
+    );
+    let fresh = Scene::at_boot().hub;
+    assert_eq!(scene.hub, fresh, "the slot is gone");
+}
+
+#[test]
+fn the_start_lasts_thirty_seconds() {
+    let mut scene = Scene::at_boot();
+    scene.wait(29_999);
+    assert_eq!(
+        scene.register(P),
+        [Registered { conn: P }, Park { phone: P }]
+    );
+    scene.wait(1);
+    assert_eq!(
+        scene.register(Q),
+        [RegisterRefused {
+            conn: Q,
+            cause: Cause::NoServer
+        }]
+    );
+    assert_eq!(scene.hub.counts().parked, 1);
+}
+
+#[test]
+fn parked_phones_count_against_the_cap() {
+    let mut scene = Scene::at_boot();
+    for n in 0..16 {
+        scene.register(Conn(200 + n));
+    }
+    assert_eq!(
+        scene.register(P),
+        [RegisterRefused {
+            conn: P,
+            cause: Cause::TooManyPhones
+        }]
+    );
+}
+
+#[test]
+fn a_phone_that_leaves_while_parked_is_never_mentioned() {
+    let mut scene = Scene::new();
+    scene.claim_as(A, "one");
+    scene.binary_gone(A);
+    scene.talkative(P);
+    assert_eq!(scene.phone_gone(P, 1000), []);
+    assert_eq!(
+        scene.claim_as(B, "one"),
+        [Claimed {
+            conn: B,
+            how: Resume
+        }]
+    );
+}
+
+#[test]
+fn the_same_process_resumes_its_tenure() {
+    let mut scene = Scene::new();
+    scene.claim_as(A, "one");
+    scene.talkative(P);
+    scene.talkative(Q);
+    scene.register(R);
+    assert_eq!(
+        scene.binary_gone(A),
+        [
+            Released { conn: A },
+            Unlink { phone: P },
+            Unlink { phone: Q },
+            Park { phone: R }
+        ]
+    );
+    assert_eq!(scene.frame(P), [Park { phone: P }]);
+    assert_eq!(scene.frame(R), [Park { phone: R }]);
+    assert_eq!(
+        scene.claim_as(B, "one"),
+        [
+            Claimed {
+                conn: B,
+                how: Resume
+            },
+            Link {
+                phone: P,
+                binary: B
+            },
+            Link {
+                phone: Q,
+                binary: B
+            },
+            Link {
+                phone: R,
+                binary: B
+            },
+        ]
+    );
+}
+
+#[test]
+fn phones_that_left_meanwhile_are_reported_after_their_last_frames() {
+    let mut scene = Scene::new();
+    scene.claim_as(A, "one");
+    scene.talkative(P);
+    scene.talkative(Q);
+    scene.binary_gone(A);
+    scene.frame(P);
+    assert_eq!(scene.phone_gone(P, 1000), [Departed { phone: P }]);
+    assert_eq!(
+        scene.phone_gone_as_directed(Q),
+        [],
+        "the binary asked for it"
+    );
+    assert_eq!(
+        scene.claim_as(B, "one"),
+        [
+            Claimed {
+                conn: B,
+                how: Resume
+            },
+            DeliverDeparted {
+                phone: P,
+                binary: B
+            },
+            Notice {
+                binary: B,
+                phone: P,
+                code: 1000
+            },
+        ]
+    );
+}
+
+#[test]
+fn a_known_phone_that_waited_in_vain_is_reported_with_the_code_it_was_closed_with() {
+    let mut scene = Scene::new();
+    scene.claim_as(A, "one");
+    scene.talkative(P);
+    scene.binary_gone(A);
+    scene.frame(P);
+    assert_eq!(
+        scene.wait(8_000),
+        [Evict {
+            phone: P,
+            cause: Cause::NoServer
+        }]
+    );
+    assert_eq!(scene.phone_gone(P, 4404), [], "it was out already");
+    assert_eq!(
+        scene.claim_as(B, "one"),
+        [
+            Claimed {
+                conn: B,
+                how: Resume
+            },
+            Notice {
+                binary: B,
+                phone: P,
+                code: 4404
+            },
+        ]
+    );
+}
+
+#[test]
+fn another_process_resumes_nothing() {
+    for other in [Some("two"), None] {
+        let mut scene = Scene::new();
+        scene.claim_as(A, "one");
+        scene.talkative(P);
+        scene.talkative(Q);
+        scene.binary_gone(A);
+        scene.frame(P);
+        scene.phone_gone(Q, 1001);
+        let effects = match other {
+            Some(instance) => scene.claim_as(B, instance),
+            None => scene.claim(B),
+        };
+        assert_eq!(
+            effects,
+            [
+                Claimed {
+                    conn: B,
+                    how: Reclaim
+                },
+                Evict {
+                    phone: P,
+                    cause: Cause::BinaryReclaimed
+                },
+                ForgetDeparted { phone: Q },
+            ]
+        );
+    }
+}
+
+#[test]
+fn who_does_not_say_its_name_cannot_resume() {
+    let mut scene = Scene::new();
+    scene.claim(A);
+    scene.talkative(P);
+    scene.binary_gone(A);
+    assert_eq!(
+        scene.claim_as(B, "one")[0],
+        Claimed {
+            conn: B,
+            how: Reclaim
+        }
+    );
+}
+
+#[test]
+fn grace_expiry_forgets_those_who_left() {
+    let mut scene = Scene::new();
+    scene.claim_as(A, "one");
+    scene.talkative(P);
+    scene.talkative(Q);
+    scene.binary_gone(A);
+    scene.phone_gone(P, 1000);
+    assert_eq!(
+        scene.wait(30_000),
+        [
+            GraceExpired,
+            Evict {
+                phone: Q,
+                cause: Cause::BinaryDidNotReturn
+            },
+            ForgetDeparted { phone: P },
+        ]
+    );
+}
+
+#[test]
+fn the_same_process_on_a_new_connection_takes_its_dead_one_over_without_losing_a_phone() {
+    let mut scene = Scene::new();
+    scene.claim_as(A, "one");
+    scene.talkative(P);
+    scene.register(Q);
+    scene.claim_as(B, "one");
+    let effects = scene.wait(10_000);
+    assert_eq!(
+        effects[1..],
+        [
+            Displaced { conn: A },
+            Claimed {
+                conn: B,
+                how: Resume
+            },
+            Link {
+                phone: P,
+                binary: B
+            },
+        ]
+    );
+    assert_eq!(
+        scene.frame(Q),
+        [Link {
+            phone: Q,
+            binary: B
+        }]
+    );
+}
+
+#[test]
+fn the_longest_waiting_claimant_wins_even_if_a_later_one_could_resume() {
+    let mut scene = Scene::new();
+    scene.claim_as(A, "one");
+    scene.talkative(P);
+    scene.claim_as(B, "two");
+    scene.claim_as(C, "one");
+    assert_eq!(
+        scene.binary_gone(A),
+        [
+            Released { conn: A },
+            Claimed {
+                conn: B,
+                how: Takeover
+            },
+            Evict {
+                phone: P,
+                cause: Cause::BinaryReclaimed
+            },
+            Probe { conn: B, probe: 3 },
+        ]
+    );
+}
+
+#[test]
+fn resume_works_without_parking_but_frames_in_between_end_their_phone() {
+    let mut scene = Scene::with(no_parking());
+    scene.claim_as(A, "one");
+    scene.talkative(P);
+    scene.talkative(Q);
+    scene.binary_gone(A);
+    assert_eq!(
+        scene.frame(Q),
+        [Evict {
+            phone: Q,
+            cause: Cause::BinaryAway
+        }]
+    );
+    assert_eq!(
+        scene.claim_as(B, "one"),
+        [
+            Claimed {
+                conn: B,
+                how: Resume
+            },
+            Link {
+                phone: P,
+                binary: B
+            },
+            Notice {
+                binary: B,
+                phone: Q,
+                code: 4404
+            },
+        ]
+    );
+}
+
+#[test]
+fn the_holder_is_told_of_every_phone_that_leaves_unless_it_asked_for_that() {
+    let mut scene = Scene::new();
+    scene.claim(A);
+    scene.talkative(P);
+    scene.register(Q);
+    scene.talkative(R);
+    assert_eq!(
+        scene.phone_gone(P, 1005),
+        [Notice {
+            binary: A,
+            phone: P,
+            code: 1005
+        }]
+    );
+    assert_eq!(scene.phone_gone(P, 1005), [], "once");
+    assert_eq!(
+        scene.phone_gone(Q, 1001),
+        [Notice {
+            binary: A,
+            phone: Q,
+            code: 1001
+        }]
+    );
+    assert_eq!(scene.phone_gone_as_directed(R), []);
+    assert_eq!(scene.hub.counts().phones, 0);
+}
+
+#[test]
+fn the_new_holder_is_not_told_of_phones_that_were_evicted_by_its_claim() {
+    let mut scene = Scene::new();
+    scene.claim(A);
+    scene.talkative(P);
+    scene.binary_gone(A);
+    scene.claim(B);
+    assert_eq!(scene.phone_gone(P, 4404), []);
+}
+
+#[test]
+fn in_grace_nobody_is_told_of_a_phone_whose_process_is_gone() {
+    let mut scene = Scene::new();
+    scene.claim(A);
+    scene.talkative(P);
+    scene.binary_gone(A);
+    assert_eq!(scene.phone_gone(P, 1000), []);
+    assert_eq!(
+        scene.claim(B),
+        [Claimed {
+            conn: B,
+            how: Reclaim
+        }]
+    );
+}
+
+#[test]
+fn a_kept_phone_belongs_to_the_new_holder_which_is_told_when_it_leaves() {
+    let mut scene = Scene::new();
+    scene.claim(A);
+    scene.binary_gone(A);
+    scene.register(P);
+    scene.claim(B);
+    assert_eq!(
+        scene.phone_gone(P, 1001),
+        [Notice {
+            binary: B,
+            phone: P,
+            code: 1001
+        }]
+    );
+}
