@@ -126,6 +126,11 @@ impl Raw {
         self.stream.write_all(bytes).await
     }
 
+    /// Writes as many of the bytes as the socket takes at once; waits while it takes none.
+    pub async fn write_some(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.stream.write(bytes).await
+    }
+
     /// Writes one masked frame.
     pub async fn frame(&mut self, first: u8, payload: &[u8]) {
         self.write(&masked(first, payload))

@@ -338,6 +338,14 @@ impl Relay {
             .expect("a VmRSS line in kB")
     }
 
+    /// How many file descriptors it has open.
+    pub fn descriptors(&self) -> usize {
+        let path = format!("/proc/{}/fd", self.pid.as_raw_nonzero());
+        std::fs::read_dir(path)
+            .expect("the process is there")
+            .count()
+    }
+
     /// Waits until its resident memory is at most `limit` bytes.
     pub async fn expect_resident_at_most(&self, limit: usize) {
         let what = format!("resident memory of at most {} KiB", limit / 1024);

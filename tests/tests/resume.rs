@@ -1,0 +1,176 @@
+//! A daemon that proves by `x-pyrycode-instance` that it is the same process keeps its phones.
+
+use relay_tests::{Daemon, Headers, Phone, Relay, frame};
+
+const HOME: Headers<'static> = &[("x-pyrycode-instance", "instance-of-home-1")];
+const OTHER: Headers<'static> = &[("x-pyrycode-instance", "instance-of-home-2")];
+
+/// A slot whose holder, with `headers`, has heard a phone and is away; the phone and its conn_id.
+async fn away(relay: &Relay, headers: Headers<'_>) -> (Phone, String) {
+    let mut daemon = relay.daemon_with("home", headers).await;
+    let mut phone = relay.phone("home").await;
+    let conn_id = daemon.hear(&mut phone).await;
+    leave(relay, daemon, 1).await;
+    (phone, conn_id)
+}
+
+async fn leave(relay: &Relay, daemon: Daemon, nth: usize) {
+    daemon.cut().await;
+    relay
+        .log
+        .wait_nth(nth, "server_released", &[("server_id", "home")])
+        .await;
+}
+
+#[tokio::test]
+async fn the_same_process_gets_its_phones_and_their_frames_back() {
+    let relay = Relay::start(&["--redial-burst", "0"]).await;
+    let (mut phone, conn_id) = away(&relay, HOME).await;
+    for outage in 1..=3 {
+        for n in 0..20 {
+            phone.send(&frame(n));
+        }
+        phone.expect_alive().await;
+        relay.expect_counts(0, 1).await;
+        let mut daemon = relay.daemon_with("home", HOME).await;
+        for n in 0..20 {
+            daemon.expect_frame_from(&conn_id, &frame(n)).await;
+        }
+        daemon.send_to(&conn_id, &frame(outage));
+        phone.expect_frame(&frame(outage)).await;
+        phone.send(&frame(99));
+        daemon.expect_frame_from(&conn_id, &frame(99)).await;
+        relay.expect_counts(1, 1).await;
+        leave(&relay, daemon, outage + 1).await;
+    }
+}
+
+#[tokio::test]
+async fn phones_that_left_meanwhile_are_noticed_after_their_frames() {
+    let relay = Relay::start(&[]).await;
+    let mut daemon = relay.daemon_with("home", HOME).await;
+    let mut closer = relay.phone("home").await;
+    let closer_id = daemon.hear(&mut closer).await;
+    let mut vanisher = relay.phone("home").await;
+    let vanisher_id = daemon.hear(&mut vanisher).await;
+    let mut stayer = relay.phone("home").await;
+    let stayer_id = daemon.hear(&mut stayer).await;
+    leave(&relay, daemon, 1).await;
+    for n in 0..5 {
+        closer.send(&frame(n));
+    }
+    closer.close(1000, "");
+    closer.expect_echo(1000, "").await;
+    vanisher.cut().await;
+    relay.expect_counts(0, 1).await;
+
+    let mut daemon = relay.daemon_with("home", HOME).await;
+    let mut of_closer = Vec::new();
+    let mut of_vanisher = Vec::new();
+    for _ in 0..7 {
+        let envelope = daemon.envelope().await;
+        match &envelope.conn_id {
+            id if *id == closer_id => of_closer.push((envelope.frame, envelope.close_code)),
+            id if *id == vanisher_id => of_vanisher.push(envelope.close_code),
+            other => panic!("about {other}: {envelope:?}"),
+        }
+    }
+    let mut expected: Vec<_> = (0..5).map(|n| (Some(frame(n)), None)).collect();
+    expected.push((None, Some(1000)));
+    assert_eq!(of_closer, expected);
+    assert_eq!(of_vanisher, [Some(1001)]);
+    assert_eq!(daemon.hear(&mut stayer).await, stayer_id);
+    daemon.expect_silence().await;
+}
+
+/// A phone that dials while a resumable daemon is away is one the daemon never heard of: it is
+/// parked, and the daemon hears its first frame as from any new phone.
+#[tokio::test]
+async fn a_phone_that_dials_during_the_outage_is_served_too() {
+    let relay = Relay::start(&[]).await;
+    let (mut old, old_id) = away(&relay, HOME).await;
+    let mut new = relay.phone("home").await;
+    new.send(&frame(1));
+    new.expect_alive().await;
+    let mut daemon = relay.daemon_with("home", HOME).await;
+    let new_id = daemon.expect_frame(&frame(1)).await;
+    assert_ne!(new_id, old_id);
+    assert_eq!(daemon.hear(&mut old).await, old_id);
+    assert_eq!(daemon.hear(&mut new).await, new_id);
+}
+
+/// Any other claim than the same process's evicts the old phones and drops their frames.
+#[tokio::test]
+async fn any_other_claim_evicts() {
+    let none: Headers<'static> = &[];
+    for (before, after) in [(HOME, OTHER), (HOME, none), (none, HOME), (none, none)] {
+        let relay = Relay::start(&[]).await;
+        let (mut phone, _) = away(&relay, before).await;
+        if before == HOME {
+            phone.send(&frame(1));
+            phone.expect_alive().await;
+        }
+        let mut daemon = relay.daemon_with("home", after).await;
+        phone.expect_close(4404, "binary reclaimed server-id").await;
+        let mut redialled = relay.phone("home").await;
+        daemon.hear(&mut redialled).await;
+        daemon.expect_silence().await;
+        relay.expect_counts(1, 1).await;
+    }
+}
+
+#[tokio::test]
+async fn an_outage_beyond_grace_ends_the_tenure() {
+    let relay = Relay::start(&["--grace", "1s"]).await;
+    let (mut phone, _) = away(&relay, HOME).await;
+    phone.send(&frame(1));
+    phone.expect_close(4404, "binary did not return").await;
+    let mut daemon = relay.daemon_with("home", HOME).await;
+    daemon.expect_silence().await;
+}
+
+/// Waiting in an outage is bounded like all parking, and the daemon learns of that end too; a phone
+/// that sent nothing meanwhile has nothing that waits.
+#[tokio::test]
+async fn frames_in_a_resumable_outage_wait_at_most_the_parking_time() {
+    let relay = Relay::start(&["--park", "1s"]).await;
+    let mut daemon = relay.daemon_with("home", HOME).await;
+    let mut sender = relay.phone("home").await;
+    let sender_id = daemon.hear(&mut sender).await;
+    let mut silent = relay.phone("home").await;
+    let silent_id = daemon.hear(&mut silent).await;
+    leave(&relay, daemon, 1).await;
+    sender.send(&frame(1));
+    sender.expect_close(4404, "no server with that id").await;
+    silent.expect_silence().await;
+    let mut daemon = relay.daemon_with("home", HOME).await;
+    daemon.expect_notice(&sender_id, 4404).await;
+    assert_eq!(daemon.hear(&mut silent).await, silent_id);
+}
+
+/// The holder's connection is stuck, its process redials: the same instance takes the slot over
+/// and keeps the phones.
+#[tokio::test]
+async fn the_same_process_resumes_from_its_own_stuck_connection() {
+    let relay = Relay::start(&["--probe-timeout", "1s"]).await;
+    let headers = [
+        &[("x-pyrycode-server", "home")],
+        relay_tests::DAEMON_HEADERS,
+        HOME,
+    ]
+    .concat();
+    let mut stuck = relay_tests::Raw::dial(relay.addr(), "/v1/server", &headers, None).await;
+    let mut phone = relay.phone("home").await;
+    phone.send(&frame(1));
+    relay
+        .expect_metric(
+            "pyrycode_relay_frames_forwarded_total{direction=\"phone_to_binary\"}",
+            1.0,
+        )
+        .await;
+    let mut daemon = relay.daemon_with("home", HOME).await;
+    daemon.hear(&mut phone).await;
+    stuck.expect_close(1011, "heartbeat timeout").await;
+    relay.expect_counts(1, 1).await;
+    daemon.hear(&mut phone).await;
+}

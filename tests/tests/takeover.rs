@@ -1,0 +1,274 @@
+//! A dead incumbent leaves fast, a living one never: what decides between two claims of one slot.
+#![allow(clippy::unwrap_used, reason = "in a test, a panic is the report")]
+
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use relay_tests::{
+    Daemon, Event, Frame, Namespace, PATIENCE, Raw, Relay, frame, op, skipped, soon,
+};
+use rustix::process::{Pid, Signal, kill_process};
+use tokio::io::{AsyncBufReadExt as _, BufReader, Lines};
+use tokio::process::{Child, ChildStdout, Command};
+
+const DAEMON: &str = env!("CARGO_BIN_EXE_stand-in-daemon");
+
+/// The time until `claimant` holds the slot "home": until a phone's frame reaches it.
+async fn time_to_take_over(relay: &Relay, claimant: &mut Daemon, since: Instant) -> Duration {
+    relay
+        .log
+        .wait("server_id_takeover", &[("server_id", "home")])
+        .await;
+    let took = since.elapsed();
+    let mut phone = relay.phone("home").await;
+    claimant.hear(&mut phone).await;
+    took
+}
+
+/// A holder on another host whose network dies: packets vanish, no FIN, no RST. The kernel reports
+/// that nothing is acknowledged, so the slot changes hands after `--probe-dead-path` (2 s), not
+/// after the probe's timeout (10 s).
+#[tokio::test]
+async fn a_holder_on_a_dead_path_is_taken_over_within_the_dead_path_time() {
+    let test = "a_holder_on_a_dead_path_is_taken_over_within_the_dead_path_time";
+    let namespace = match Namespace::new() {
+        Ok(namespace) => namespace,
+        Err(why) => return skipped(test, &why),
+    };
+    let relay = Relay::start_on(namespace.host, &[]).await;
+    let stream = match namespace.connect(relay.addr()).await {
+        Ok(stream) => stream,
+        Err(why) => return skipped(test, &why),
+    };
+    let headers = [
+        &[("x-pyrycode-server", "home")],
+        relay_tests::DAEMON_HEADERS,
+    ]
+    .concat();
+    let mut holder = Daemon(
+        relay
+            .upgrade_on(stream, "/v1/server", &headers)
+            .await
+            .unwrap(),
+    );
+    let mut phone = relay.phone("home").await;
+    holder.hear(&mut phone).await;
+    namespace.pull_the_cable();
+
+    let asked = Instant::now();
+    let mut claimant = relay.daemon("home").await;
+    let took = time_to_take_over(&relay, &mut claimant, asked).await;
+    assert!(
+        took >= Duration::from_millis(1_900),
+        "without the evidence: {took:?}"
+    );
+    assert!(
+        took < Duration::from_secs(8),
+        "only by the probe's timeout: {took:?}"
+    );
+    phone.expect_close(4404, "binary reclaimed server-id").await;
+}
+
+struct StandIn {
+    child: Child,
+    lines: Lines<BufReader<ChildStdout>>,
+}
+
+impl StandIn {
+    async fn claim(relay: &Relay, server_id: &str) -> Self {
+        let mut child = Command::new(DAEMON)
+            .args([&relay.addr().to_string(), server_id])
+            .stdout(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .unwrap();
+        let stdout = child.stdout.take().unwrap();
+        let mut stand_in = Self {
+            child,
+            lines: BufReader::new(stdout).lines(),
+        };
+        assert_eq!(stand_in.line().await, "claimed");
+        stand_in
+    }
+
+    async fn line(&mut self) -> String {
+        let line = soon("a line of the stand-in daemon", self.lines.next_line()).await;
+        line.unwrap().expect("it still runs")
+    }
+
+    fn signal(&self, signal: Signal) {
+        let pid = self
+            .child
+            .id()
+            .and_then(|id| Pid::from_raw(id as i32))
+            .unwrap();
+        kill_process(pid, signal).unwrap();
+    }
+}
+
+/// A stopped process: its kernel acknowledges everything, so only the missing pong tells.
+#[tokio::test]
+async fn a_stopped_process_is_taken_over_after_the_probe_timeout() {
+    let flags = ["--probe-timeout", "1500ms", "--probe-dead-path", "300ms"];
+    let relay = Relay::start(&flags).await;
+    let mut holder = StandIn::claim(&relay, "home").await;
+    holder.signal(Signal::STOP);
+    let asked = Instant::now();
+    let mut claimant = relay.daemon("home").await;
+    let took = time_to_take_over(&relay, &mut claimant, asked).await;
+    assert!(
+        took >= Duration::from_millis(1_400),
+        "the path was alive: {took:?}"
+    );
+    // When it wakes up it learns what happened.
+    holder.signal(Signal::CONT);
+    assert_eq!(holder.line().await, "close 1011 heartbeat timeout");
+    assert_eq!(holder.line().await, "end");
+}
+
+/// A process that is stopped and goes on in time has proved its life.
+#[tokio::test]
+async fn a_process_that_wakes_up_in_time_keeps_its_slot() {
+    let relay = Relay::start(&["--probe-timeout", "15s"]).await;
+    let holder = StandIn::claim(&relay, "home").await;
+    holder.signal(Signal::STOP);
+    let mut claimant = relay.daemon("home").await;
+    claimant.expect_silence().await;
+    holder.signal(Signal::CONT);
+    claimant
+        .expect_close(4409, "server-id already claimed")
+        .await;
+    assert_eq!(relay.log.count("server_id_takeover", &[]), 0);
+}
+
+/// Bytes that were already under way prove nothing: a holder whose frames keep coming but that
+/// answers no ping loses its slot.
+#[tokio::test]
+async fn traffic_without_a_pong_is_no_proof_of_life() {
+    let relay = Relay::start(&["--probe-timeout", "1s", "--probe-dead-path", "500ms"]).await;
+    let mut holder = relay.raw_daemon("home").await;
+    let mut phone = relay.phone("home").await;
+    phone.send(&frame(1));
+    let conn_id = loop {
+        let received: Frame = holder.read().await.unwrap().unwrap();
+        if received.first == op::TEXT {
+            let text = String::from_utf8(received.payload).unwrap();
+            break relay_tests::Envelope::parse(&text).conn_id;
+        }
+    };
+    let asked = Instant::now();
+    let _claimant = relay.daemon("home").await;
+    let mut sent = 0;
+    let envelope = relay_tests::data_envelope(&conn_id, &frame(2));
+    while relay.log.count("server_id_takeover", &[]) == 0 {
+        // The write fails once the relay has cut the displaced holder; by then it is over.
+        let _ = holder
+            .write(&relay_tests::masked(op::TEXT, envelope.as_bytes()))
+            .await;
+        sent += 1;
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        assert!(
+            asked.elapsed() < PATIENCE,
+            "{sent} messages kept it in its slot"
+        );
+    }
+    phone
+        .expect_close_after_messages(4404, "binary reclaimed server-id")
+        .await;
+}
+
+/// The pong that answers an earlier claim's ping proves nothing for a later claim.
+#[tokio::test]
+async fn a_pong_older_than_the_claim_is_no_proof_of_life() {
+    let relay = Relay::start(&["--probe-timeout", "2s"]).await;
+    let mut holder = relay.raw_daemon("home").await;
+    let mut first = relay.daemon("home").await;
+    let ping = next_ping(&mut holder).await;
+    let mut second = relay.daemon("home").await;
+    let later = next_ping(&mut holder).await;
+    assert_ne!(ping, later, "pings are told apart");
+    holder.frame(op::PONG, &ping).await;
+    first.expect_close(4409, "server-id already claimed").await;
+    second.expect_silence().await;
+    relay
+        .log
+        .wait("server_id_takeover", &[("server_id", "home")])
+        .await;
+    let mut phone = relay.phone("home").await;
+    second.hear(&mut phone).await;
+}
+
+async fn next_ping(peer: &mut Raw) -> Vec<u8> {
+    let frame = peer.read().await.unwrap().expect("a frame, not the end");
+    assert_eq!(frame.first, op::PING, "{frame:?}");
+    frame.payload
+}
+
+/// One pong answers every claim made before its ping.
+#[tokio::test]
+async fn a_living_holder_refuses_several_claimants_at_once() {
+    let relay = Relay::start(&[]).await;
+    let mut holder = relay.daemon("home").await;
+    let mut claimants = Vec::new();
+    for _ in 0..8 {
+        claimants.push(relay.daemon("home").await);
+    }
+    for claimant in &mut claimants {
+        claimant
+            .expect_close(4409, "server-id already claimed")
+            .await;
+    }
+    let mut phone = relay.phone("home").await;
+    holder.hear(&mut phone).await;
+    relay.expect_attempts("server", "reject_409", 8).await;
+}
+
+/// A holder that ends while it is being probed makes room at once.
+#[tokio::test]
+async fn a_holder_that_ends_during_the_probe_makes_room_at_once() {
+    let relay = Relay::start(&["--probe-timeout", "60s", "--probe-dead-path", "60s"]).await;
+    let holder = relay.raw_daemon("home").await;
+    let mut claimant = relay.daemon("home").await;
+    claimant.expect_silence().await;
+    holder.reset();
+    let asked = Instant::now();
+    let took = time_to_take_over(&relay, &mut claimant, asked).await;
+    assert!(took < Duration::from_secs(10), "{took:?}");
+}
+
+/// What a claimant sends while it waits is read once it holds the slot.
+#[tokio::test]
+async fn a_waiting_claimants_frames_are_not_lost() {
+    let relay = Relay::start(&["--probe-timeout", "1s"]).await;
+    let _holder = relay.raw_daemon("home").await;
+    let mut claimant = relay.daemon("home").await;
+    claimant.ping(b"early");
+    claimant.send("garbage, early");
+    assert_eq!(relay.log.count("binary_forwarder_unmarshal_err", &[]), 0);
+    relay
+        .log
+        .wait("server_id_takeover", &[("server_id", "home")])
+        .await;
+    assert_eq!(claimant.pong().await, b"early");
+    relay
+        .log
+        .wait("binary_forwarder_unmarshal_err", &[("server_id", "home")])
+        .await;
+}
+
+/// A claimant that gives up while it waits leaves no trace.
+#[tokio::test]
+async fn a_claimant_that_leaves_while_it_waits_is_forgotten() {
+    let relay = Relay::start(&["--probe-timeout", "2s"]).await;
+    let mut holder = relay.raw_daemon("home").await;
+    let claimant = relay.daemon("home").await;
+    let ping = next_ping(&mut holder).await;
+    claimant.cut().await;
+    let mut second = relay.daemon("home").await;
+    let later = next_ping(&mut holder).await;
+    holder.frame(op::PONG, &later).await;
+    assert_ne!(ping, later);
+    assert!(matches!(second.recv().await, Event::Close(4409, _)));
+    assert_eq!(relay.log.count("server_id_takeover", &[]), 0);
+    assert_eq!(relay.counts().await, (1, 0));
+}
