@@ -1,9 +1,9 @@
-//! Frames both ways: wrapping, fidelity, order, bad input, limits, the per-phone outbox.
+//! Frames both ways: wrapping, fidelity, order, bad input, limits.
 #![allow(clippy::unwrap_used, reason = "in a test, a panic is the report")]
 
 use std::time::{Duration, Instant};
 
-use relay_tests::{Daemon, Envelope, Event, Phone, Raw, Relay, data_envelope, frame, op, soon};
+use relay_tests::{Daemon, Envelope, Event, Phone, Relay, data_envelope, frame, op, soon};
 use serde_json::{Value, json};
 
 /// The largest message the relay takes.
@@ -418,85 +418,6 @@ async fn c46_a_message_has_a_deadline_but_an_idle_connection_has_none() {
     idle.expect_alive().await;
 }
 
-/// A daemon with a phone that never reads, and that phone's conn_id.
-async fn with_stalled_phone(relay: &Relay) -> (Daemon, Raw, String) {
-    let mut daemon = relay.daemon("home").await;
-    let mut stalled = relay.raw_phone("home", Some(4096)).await;
-    stalled.send(&frame(1)).await;
-    let conn_id = daemon.expect_frame(&frame(1)).await;
-    (daemon, stalled, conn_id)
-}
-
-#[tokio::test]
-async fn c47_a_phone_that_never_reads_delays_nobody() {
-    let relay = Relay::start(&["--write-timeout", "60s"]).await;
-    let (mut daemon, mut stalled, stalled_id) = with_stalled_phone(&relay).await;
-    let mut sibling = relay.phone("home").await;
-    let sibling_id = daemon.hear(&mut sibling).await;
-    let kilobyte = json_of(1024);
-    for n in 0..500 {
-        daemon.send_to(&stalled_id, &kilobyte);
-        if n % 50 == 0 {
-            let asked = Instant::now();
-            daemon.send_to(&sibling_id, &frame(n));
-            sibling.expect_frame(&frame(n)).await;
-            daemon.expect_alive().await;
-            assert!(
-                asked.elapsed() < Duration::from_secs(2),
-                "{:?}",
-                asked.elapsed()
-            );
-        }
-    }
-    // All of it is there when the phone reads after all.
-    for _ in 0..500 {
-        let frame = stalled.recv().await;
-        assert_eq!((frame.first, frame.payload.len()), (op::TEXT, 1024));
-    }
-}
-
-#[tokio::test]
-async fn c48_a_phones_backlog_is_bounded_and_only_that_phone_is_closed() {
-    let relay = Relay::start(&["--write-timeout", "60s"]).await;
-    let (mut daemon, mut stalled, stalled_id) = with_stalled_phone(&relay).await;
-    let mut sibling = relay.phone("home").await;
-    let sibling_id = daemon.hear(&mut sibling).await;
-    let fields = [("conn_id", &*stalled_id)];
-    let large = json_of(100_000);
-    let mut sent = 0;
-    while relay
-        .log
-        .count("binary_forwarder_phone_enqueue_failed", &fields)
-        == 0
-    {
-        daemon.send_to(&stalled_id, &large);
-        sent += large.len();
-        assert!(sent < 64 << 20, "no bound in sight after 64 MiB");
-        daemon.expect_alive().await;
-    }
-    assert!(sent > 4 << 20, "4 MiB fit: {sent}");
-    daemon.expect_notice(&stalled_id, 1011).await;
-    assert_eq!(
-        stalled.close_frame().await,
-        (1011, "phone backlog full".into())
-    );
-    daemon.send_to(&sibling_id, &frame(1));
-    sibling.expect_frame(&frame(1)).await;
-    relay.expect_counts(1, 1).await;
-}
-
-#[tokio::test]
-async fn c49_a_burst_of_small_frames_arrives_in_order() {
-    let relay = Relay::start(&[]).await;
-    let (daemon, mut phone, conn_id) = pair(&relay).await;
-    for n in 0..300 {
-        daemon.send_to(&conn_id, &frame(n));
-    }
-    for n in 0..300 {
-        phone.expect_frame(&frame(n)).await;
-    }
-}
-
 /// A phone's message may come in fragments, with control frames between them.
 #[tokio::test]
 async fn fragments_with_pings_between_them_are_one_message() {
@@ -513,7 +434,6 @@ async fn fragments_with_pings_between_them_are_one_message() {
     assert_eq!((pong.first, &pong.payload[..]), (op::PONG, &b"between"[..]));
 }
 
-/// The binary's pings are answered while its phones are busy with something else.
 #[tokio::test]
 async fn envelopes_of_several_phones_are_never_mixed() {
     let relay = Relay::start(&[]).await;

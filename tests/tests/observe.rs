@@ -185,3 +185,15 @@ async fn the_start_is_logged_with_version_and_mode() {
         .wait("starting metrics listener", &[("listen", &metrics)])
         .await;
 }
+
+#[tokio::test]
+async fn flags_may_be_spelled_with_one_dash_or_two_and_with_an_equals_sign() {
+    let relay = Relay::start(&["-grace=1s", "--park=300ms", "-close-timeout", "500ms"]).await;
+    let daemon = relay.daemon("home").await;
+    daemon.cut().await;
+    let mut phone = relay.phone("home").await;
+    phone.expect_close(4404, "no server with that id").await;
+    relay
+        .expect_metric("pyrycode_relay_grace_expiries_total", 1.0)
+        .await;
+}

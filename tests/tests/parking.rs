@@ -167,6 +167,26 @@ async fn parked_phones_at_boot_count_against_the_cap() {
 }
 
 #[tokio::test]
+async fn parked_phones_count_against_the_connection_caps() {
+    for (cap, status) in [
+        ("--max-connections", 503),
+        ("--max-connections-per-ip", 429),
+    ] {
+        let relay = Relay::start(&["--boot-park", "30s", cap, "2"]).await;
+        let mut parked = relay.phone("home").await;
+        let _other = relay.phone("elsewhere").await;
+        relay.expect_counts(0, 2).await;
+        let refused = relay
+            .try_phone("home")
+            .await
+            .err()
+            .expect("a refusal before the upgrade");
+        assert_eq!(refused.status, status, "{cap}");
+        parked.expect_alive().await;
+    }
+}
+
+#[tokio::test]
 async fn nobody_is_parked_longer_than_the_bound() {
     for boot in ["0s", "30s"] {
         let relay = Relay::start(&["--park", "1s", "--boot-park", boot]).await;
