@@ -19,7 +19,7 @@ pub const SUFFIX: &[u8] = b"}";
 /// ```
 /// use relay_proto::envelope::{SUFFIX, prefix};
 ///
-/// let message = [&prefix("client-1"), br#"{"v":2}"#, SUFFIX].concat();
+/// let message = [&*prefix("client-1"), br#"{"v":2}"#, SUFFIX].concat();
 /// assert_eq!(message, br#"{"conn_id":"client-1","frame":{"v":2}}"#);
 /// ```
 pub fn prefix(conn_id: &str) -> Box<[u8]> {

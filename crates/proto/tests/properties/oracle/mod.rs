@@ -1,0 +1,5 @@
+//! What our answers are compared with.
+
+pub(crate) mod envelope;
+pub(crate) mod json;
+pub(crate) mod ws;
