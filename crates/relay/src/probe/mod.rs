@@ -1,0 +1,88 @@
+//! `pyrycode-relay probe URL`: checks a running relay from the outside, as a daemon and as a phone.
+//!
+//! Works with every relay that speaks the protocol. It uses a server-id of its own, so it disturbs nobody.
+
+mod advice;
+mod report;
+mod stats;
+mod steps;
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use relay_client::{Endpoint, EndpointError};
+
+pub(crate) use stats::RoundTrips;
+
+/// What to check, and how patiently.
+#[derive(Debug, Clone, clap::Args)]
+pub struct Args {
+    /// The relay: ws://, wss://, http:// or https://, with or without a path
+    url: String,
+    /// For each step
+    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = patience)]
+    timeout: Duration,
+    /// Echoes to measure
+    #[arg(long, value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    round_trips: u32,
+    /// Payload of each echo, in bytes
+    #[arg(long, value_name = "BYTES", default_value_t = 256, value_parser = clap::value_parser!(u32).range(1..=131_072))]
+    size: u32,
+    /// Leave out the second daemon, which a relay refuses with 4409
+    #[arg(long)]
+    skip_conflict: bool,
+    /// Print one JSON object instead of lines
+    #[arg(long)]
+    json: bool,
+}
+
+fn patience(text: &str) -> Result<Duration, String> {
+    match humantime::parse_duration(text) {
+        Ok(time) if (1..=600_000).contains(&time.as_millis()) => Ok(time),
+        _ => Err("write a time from 1ms to 10m, like 10s".to_owned()),
+    }
+}
+
+/// Runs the checks and prints them. Success means that every check passed.
+pub async fn run(args: Args) -> ExitCode {
+    let base = match base(&args.url) {
+        Ok(base) => base,
+        Err(error) => {
+            eprintln!("pyrycode-relay: cannot probe {:?}: {error}", args.url);
+            return ExitCode::from(2);
+        }
+    };
+    let mut report = report::Report::start(&base, args.json);
+    steps::run(&base, &args, &mut report).await;
+    report.finish()
+}
+
+/// The relay without the route: whoever copies a daemon's or a phone's URL means the same relay.
+fn base(url: &str) -> Result<Endpoint, EndpointError> {
+    let endpoint = Endpoint::parse(url)?;
+    let path = endpoint.path.split('?').next().unwrap_or_default();
+    let routes = ["/v1/server", "/v1/client", "/v2/server", "/v2/client", "/healthz"];
+    let route = routes.iter().find_map(|route| path.strip_suffix(route));
+    let path = route.unwrap_or(path).trim_end_matches('/').to_owned();
+    Ok(endpoint.with_path(&path))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn any_url_of_a_relay_names_the_relay() {
+        for (url, expected) in [
+            ("ws://h", "ws://h"),
+            ("https://h/", "wss://h"),
+            ("wss://h/v1/server", "wss://h"),
+            ("ws://h:81/v1/client?x", "ws://h:81"),
+            ("ws://h/relay/v2/client", "ws://h/relay"),
+            ("http://h/relay/", "ws://h/relay"),
+        ] {
+            assert_eq!(base(url).unwrap().to_string(), expected, "{url}");
+        }
+        assert!(base("relay.example.com").is_err());
+    }
+}

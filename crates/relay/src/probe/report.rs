@@ -1,0 +1,135 @@
+//! What the probe prints: a line for each step as it ends, or one JSON object at the end.
+
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use relay_client::Endpoint;
+use serde_json::{Value, json};
+
+use super::stats::{RoundTrips, ms};
+
+/// Why a step failed, and what to do about it.
+#[derive(Debug)]
+pub(super) struct Failure {
+    pub(super) what: String,
+    pub(super) fix: String,
+    /// Whether nothing answers there at all: no other step would fare better.
+    pub(super) unreachable: bool,
+}
+
+impl Failure {
+    pub(super) fn new(what: impl Into<String>, fix: impl Into<String>) -> Self {
+        Self {
+            what: what.into(),
+            fix: fix.into(),
+            unreachable: false,
+        }
+    }
+}
+
+/// The steps so far.
+#[derive(Debug)]
+pub(super) struct Report {
+    url: String,
+    json: bool,
+    started: Instant,
+    steps: Vec<Value>,
+    failed: usize,
+    round_trips: Option<Value>,
+}
+
+impl Report {
+    pub(super) fn start(relay: &Endpoint, json: bool) -> Self {
+        let url = relay.to_string();
+        if !json {
+            println!("probing {url}\n");
+        }
+        Self {
+            url,
+            json,
+            started: Instant::now(),
+            steps: Vec::new(),
+            failed: 0,
+            round_trips: None,
+        }
+    }
+
+    /// Adds a step that took `time`; tells whether it passed.
+    pub(super) fn step(
+        &mut self,
+        name: &str,
+        time: Duration,
+        result: Result<String, Failure>,
+    ) -> bool {
+        let passed = result.is_ok();
+        let (mut step, line) = match result {
+            Ok(text) => (
+                json!({ "detail": text }),
+                format!("ok    {}", line(name, time, &text)),
+            ),
+            Err(failure) => {
+                self.failed += 1;
+                let line = line(name, time, &failure.what);
+                let fix = format!("{:29}=> {}", "", failure.fix);
+                let step = json!({ "detail": failure.what, "fix": failure.fix });
+                (step, format!("FAIL  {line}\n{fix}"))
+            }
+        };
+        if !self.json {
+            println!("{line}");
+        }
+        step["name"] = name.into();
+        step["ok"] = passed.into();
+        step["ms"] = ms(time).into();
+        self.steps.push(step);
+        passed
+    }
+
+    /// Adds the measured round trips; returns them in words.
+    pub(super) fn round_trips(&mut self, times: &RoundTrips, payload_bytes: usize) -> String {
+        let [min, p50, p90, p99, max] = times.percentiles_ms([0.0, 50.0, 90.0, 99.0, 100.0]);
+        let count = times.count();
+        self.round_trips = Some(json!({
+            "count": count, "payload_bytes": payload_bytes,
+            "min_ms": min, "p50_ms": p50, "p90_ms": p90, "p99_ms": p99, "max_ms": max,
+        }));
+        format!(
+            "{count} round trips of {payload_bytes} B came back unchanged: \
+             p50 {p50:.2} ms, p90 {p90:.2} ms, p99 {p99:.2} ms, max {max:.2} ms"
+        )
+    }
+
+    /// Prints the verdict.
+    pub(super) fn finish(self) -> ExitCode {
+        let passed = self.failed == 0;
+        let total = self.started.elapsed();
+        if self.json {
+            let all = json!({
+                "url": self.url, "ok": passed, "ms": ms(total),
+                "steps": self.steps, "round_trip": self.round_trips,
+            });
+            println!("{all}");
+        } else if passed {
+            println!(
+                "\nhealthy: {} checks in {:.1} s",
+                self.steps.len(),
+                total.as_secs_f64()
+            );
+        } else {
+            println!(
+                "\nNOT healthy: {} of {} checks failed",
+                self.failed,
+                self.steps.len()
+            );
+        }
+        if passed {
+            ExitCode::SUCCESS
+        } else {
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn line(name: &str, time: Duration, text: &str) -> String {
+    format!("{name:<9}{:>9.1} ms  {text}", ms(time))
+}
