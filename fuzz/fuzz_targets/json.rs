@@ -1,0 +1,9 @@
+//! The JSON check against a library.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+
+#[path = "../../crates/proto/tests/properties/oracle/json.rs"]
+mod oracle;
+
+fuzz_target!(|document: &[u8]| oracle::compare(document));
