@@ -17,11 +17,11 @@ pub(crate) enum Seen {
     Close(Option<(u16, String)>),
 }
 
-/// Events until the stream ends (`None`), or until the close code of an error.
+/// The events, and the error that ended them if there was one.
 pub(crate) type Outcome = (Vec<Seen>, Option<Error>);
 
 /// A decoder as strict about text as the library.
-pub(crate) fn decoder(role: Role) -> Decoder {
+fn decoder(role: Role) -> Decoder {
     Decoder::new(
         role,
         Limits {
@@ -69,7 +69,7 @@ fn owned(event: Event<'_>) -> Seen {
     }
 }
 
-/// A peer that has sent `0`, and takes everything.
+/// A peer that has sent these bytes, and takes whatever it is sent.
 struct Wire<'a>(&'a [u8]);
 
 impl Read for Wire<'_> {
@@ -94,6 +94,7 @@ impl Write for Wire<'_> {
 /// What the library makes of a client's stream: events, and the close code of an error.
 fn reference(wire: &[u8]) -> (Vec<Seen>, Option<u16>) {
     let config = WebSocketConfig::default()
+        .read_buffer_size(1024)
         .max_message_size(Some(LIMIT))
         .max_frame_size(Some(LIMIT))
         .accept_unmasked_frames(false);
