@@ -11,6 +11,24 @@ use crate::{Millis, Policy, ServerId, limits};
 /// It never looks at a clock: the caller tells the time with each call, in any order of calls that its clock
 /// allows, and calls [`expire`](Self::expire) when [`deadline`](Self::deadline) has come. A step doesn't fire
 /// timers that are due: an input that arrived in time but is processed late still counts.
+///
+/// ```
+/// use relay_core::{Claim, Conn, Effect, Hub, Input, Millis, Policy, ServerId};
+///
+/// let mut hub = Hub::new(Policy::default(), Millis::ZERO);
+/// let (server, daemon, phone) = (ServerId::new("8f7e1c0a"), Conn(1), Conn(2));
+/// let (now, mut out) = (Millis(60_000), Vec::new());
+/// hub.step(now, &server, Input::Claim { conn: daemon, instance: None }, &mut out);
+/// hub.step(now, &server, Input::Register { conn: phone }, &mut out);
+/// hub.step(now, &server, Input::PhoneFrame { conn: phone }, &mut out);
+/// let effects: Vec<Effect> = out.into_iter().map(|(_, effect)| effect).collect();
+/// assert_eq!(effects, [
+///     Effect::Claimed { conn: daemon, how: Claim::Fresh },
+///     Effect::Registered { conn: phone },
+///     Effect::Link { phone, binary: daemon },
+/// ]);
+/// assert_eq!(hub.deadline(), None);
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Hub {
     pub(crate) policy: Policy,
@@ -86,10 +104,11 @@ impl Hub {
 
     /// Fires every timer that is due at `now`, and appends what is to be done.
     pub fn expire(&mut self, now: Millis, out: &mut Effects) {
-        while let Some((at, server)) = self.timers.first().cloned()
-            && at <= now
-        {
-            self.update(now, &server, out, Slot::expire);
+        while self.deadline().is_some_and(|at| at <= now) {
+            // Taken out first: whatever the slot does with it, this loop moves on.
+            if let Some((_, server)) = self.timers.pop_first() {
+                self.update(now, &server, out, Slot::expire);
+            }
         }
     }
 

@@ -27,8 +27,8 @@ pub const PARK_TOTAL_BYTES: usize = 32 * 1024 * 1024;
 /// Phones one server-id may have, parked ones included: a person's devices, with room.
 pub const PHONES_PER_SERVER: usize = 16;
 
-/// Claimants that may wait for one slot's probe; further ones are turned away before their upgrade.
-/// A daemon has one connection and at most one successor; sixteen is a crowd of misconfigured ones.
+/// Claimants that may wait for one slot's probe; further ones are turned away before their upgrade (those whose
+/// upgrade is under way may still join, so the connection caps bound the rest). A daemon has one connection and at most one successor; sixteen is a crowd of misconfigured ones.
 pub const CLAIMANTS_PER_SERVER: usize = 16;
 
 /// Server-ids whose short tenures are remembered at a time. About 100 bytes each: 6 MiB at the most. An entry

@@ -20,6 +20,23 @@ impl ParkBudget {
         }
     }
 
+    /// The same with another bound per phone.
+    #[must_use]
+    pub const fn with_phone_bytes(mut self, phone_bytes: usize) -> Self {
+        self.phone_bytes = phone_bytes;
+        self
+    }
+
+    /// Takes `n` bytes that belong to several phones. False, and nothing taken, if the relay would have too much.
+    #[must_use]
+    pub const fn reserve_shared(&mut self, n: usize) -> bool {
+        let fits = self.used_bytes.saturating_add(n) <= self.total_bytes;
+        if fits {
+            self.used_bytes += n;
+        }
+        fits
+    }
+
     /// Takes `n` bytes for a phone that has `phone_bytes_now` waiting. False, and nothing taken, if the phone or
     /// the relay would have too much: then the phone isn't read any further.
     #[must_use]

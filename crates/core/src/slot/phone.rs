@@ -71,7 +71,7 @@ impl Slot {
     /// it was waiting for a binary, is never mentioned.
     pub(super) fn phone_gone(&mut self, conn: Conn, end: PhoneEnd, cx: &mut Context<'_>) {
         let Some(index) = self.position(conn) else {
-            return;
+            return self.evicted_gone(conn, end);
         };
         let phone = self.phones.remove(index);
         if end.silent {
@@ -94,6 +94,17 @@ impl Slot {
                 cx.emit(Effect::Departed { phone: conn });
             }
             Tenure::Grace(_) | Tenure::Empty => {}
+        }
+    }
+
+    /// A phone that was evicted before is gone now. It may turn out that its binary had asked for that.
+    fn evicted_gone(&mut self, conn: Conn, end: PhoneEnd) {
+        if let Tenure::Grace(grace) = &mut self.tenure
+            && end.silent
+        {
+            grace
+                .departed
+                .retain(|departed| departed.conn != conn || departed.kept);
         }
     }
 

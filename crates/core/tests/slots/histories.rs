@@ -158,7 +158,7 @@ fn settle(shell: &mut Shell) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 2_000, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 512, ..ProptestConfig::default() })]
 
     #[test]
     fn whatever_happens_the_invariants_hold(policy in policy(), history in history()) {

@@ -139,3 +139,11 @@ impl Scene {
             .collect()
     }
 }
+
+/// The default policy without parking.
+pub(crate) fn no_parking() -> Policy {
+    Policy {
+        park_ms: 0,
+        ..Policy::default()
+    }
+}

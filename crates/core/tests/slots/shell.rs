@@ -277,7 +277,11 @@ impl Shell {
             }
             Effect::RegisterRefused { conn, cause } => {
                 let held = self.holders.contains_key(server);
-                assert!(!self.phones[&conn].registered && !(held && cause == Cause::NoServer));
+                assert!(!self.phones[&conn].registered, "a phone gets one answer");
+                assert!(
+                    !held || cause == Cause::TooManyPhones,
+                    "a held slot has a server"
+                );
             }
             Effect::GraceExpired => {
                 assert!(
