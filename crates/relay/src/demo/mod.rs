@@ -39,7 +39,10 @@ pub async fn run(args: Args) -> ExitCode {
     let config = Config {
         insecure_listen: Some("127.0.0.1:0".to_owned()),
         metrics_listen: None,
-        policy: Policy { probe_timeout_ms: PROBE_MS, ..Policy::default() },
+        policy: Policy {
+            probe_timeout_ms: PROBE_MS,
+            ..Policy::default()
+        },
         log: LogTarget::Silent,
         ..Config::default()
     };
@@ -54,7 +57,11 @@ pub async fn run(args: Args) -> ExitCode {
     stage.act("A relay, a daemon and three phones");
     stage.line(Who::Relay, &format!("listens on {addr}, in this process"));
 
-    let pause = if args.fast { Duration::ZERO } else { Duration::from_millis(400) };
+    let pause = if args.fast {
+        Duration::ZERO
+    } else {
+        Duration::from_millis(400)
+    };
     let ended = match tokio::time::timeout(CURTAIN, play::perform(&stage, addr, pause)).await {
         Ok(ended) => ended,
         Err(_) => Err(format!("it took longer than {} s", CURTAIN.as_secs())),
@@ -66,6 +73,12 @@ pub async fn run(args: Args) -> ExitCode {
 
     let (passed, total) = stage.passed();
     let seconds = stage.seconds();
-    stage.print(&format!("\n{passed} of {total} claims held, in {seconds:.1} s"));
-    if passed == total { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    stage.print(&format!(
+        "\n{passed} of {total} claims held, in {seconds:.1} s"
+    ));
+    if passed == total {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
 }

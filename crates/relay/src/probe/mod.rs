@@ -61,7 +61,13 @@ pub async fn run(args: Args) -> ExitCode {
 fn base(url: &str) -> Result<Endpoint, EndpointError> {
     let endpoint = Endpoint::parse(url)?;
     let path = endpoint.path.split('?').next().unwrap_or_default();
-    let routes = ["/v1/server", "/v1/client", "/v2/server", "/v2/client", "/healthz"];
+    let routes = [
+        "/v1/server",
+        "/v1/client",
+        "/v2/server",
+        "/v2/client",
+        "/healthz",
+    ];
     let route = routes.iter().find_map(|route| path.strip_suffix(route));
     let path = route.unwrap_or(path).trim_end_matches('/').to_owned();
     Ok(endpoint.with_path(&path))

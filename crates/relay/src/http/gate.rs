@@ -1,0 +1,202 @@
+//! Who may try to connect, and how many may be connected: checked before anything else of a request
+//! is looked at.
+
+use crate::config::Config;
+use crate::observe::metrics::Endpoint;
+use relay_core::bucket::{Buckets, Concurrent, RetryAfter, SourceKey, source_key};
+use relay_core::{Millis, limits};
+use std::net::IpAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// Longest `X-Forwarded-For` element that is told apart from others, in bytes.
+const LONGEST_TEXT: usize = 64;
+
+/// One client, as the limits see it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Client {
+    /// An address; IPv6 by its /64.
+    Address(SourceKey),
+    /// What a trusted proxy wrote, when it is no address.
+    Text(String),
+}
+
+impl Client {
+    pub(crate) fn from_ip(ip: IpAddr) -> Self {
+        Self::Address(source_key(ip))
+    }
+
+    /// An element of `X-Forwarded-For`, blanks trimmed; `None` if it is empty.
+    pub(crate) fn from_forwarded(text: &str) -> Option<Self> {
+        let text = text.trim();
+        if text.is_empty() {
+            return None;
+        }
+        Some(text.parse().map_or_else(
+            |_| Self::Text(text.chars().take(LONGEST_TEXT).collect()),
+            Self::from_ip,
+        ))
+    }
+}
+
+/// Why a request goes no further.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Refused {
+    /// Too many attempts from this client.
+    Rate(RetryAfter),
+    /// Too many live connections of this client.
+    ClientFull,
+    /// Too many live connections altogether.
+    Full,
+}
+
+/// The limits of one relay.
+pub(crate) struct Gate {
+    max_connections: usize,
+    live: AtomicUsize,
+    rates: Option<Mutex<Buckets<(Client, bool)>>>,
+    clients: Option<Mutex<Concurrent<Client>>>,
+}
+
+/// A place among the live connections, given back when dropped.
+pub(crate) struct Permit {
+    gate: Arc<Gate>,
+    client: Client,
+}
+
+impl Gate {
+    pub(crate) fn new(config: &Config, max_connections: usize) -> Self {
+        let refill_ms = 60_000 / u64::from(config.rate_per_minute.max(1));
+        let per_client = u32::try_from(config.max_connections_per_ip).unwrap_or(u32::MAX);
+        Self {
+            max_connections,
+            live: AtomicUsize::new(0),
+            rates: (config.rate_burst > 0).then(|| {
+                Mutex::new(Buckets::new(
+                    config.rate_burst,
+                    refill_ms,
+                    limits::RATE_SOURCES,
+                ))
+            }),
+            clients: (per_client > 0).then(|| Mutex::new(Concurrent::new(per_client))),
+        }
+    }
+
+    /// Counts one attempt of `client`, and takes a place for it.
+    pub(crate) fn enter(
+        self: &Arc<Self>,
+        now: Millis,
+        endpoint: Endpoint,
+        client: Client,
+    ) -> Result<Permit, Refused> {
+        if let Some(rates) = &self.rates {
+            let key = (client.clone(), endpoint == Endpoint::server);
+            // Plain counting: nothing panics under these locks.
+            let mut rates = rates.lock().unwrap_or_else(PoisonError::into_inner);
+            rates.take(now, &key).map_err(Refused::Rate)?;
+        }
+        let taken = self
+            .live
+            .fetch_update(Ordering::AcqRel, Ordering::Acquire, |live| {
+                (live < self.max_connections).then_some(live + 1)
+            });
+        if taken.is_err() {
+            return Err(Refused::Full);
+        }
+        if let Some(clients) = &self.clients
+            && !clients
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .enter(&client)
+        {
+            self.live.fetch_sub(1, Ordering::AcqRel);
+            return Err(Refused::ClientFull);
+        }
+        Ok(Permit {
+            gate: self.clone(),
+            client,
+        })
+    }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        if let Some(clients) = &self.gate.clients {
+            clients
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .leave(&self.client);
+        }
+        self.gate.live.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn gate(config: Config, max: usize) -> Arc<Gate> {
+        Arc::new(Gate::new(&config, max))
+    }
+
+    fn client(ip: &str) -> Client {
+        Client::from_forwarded(ip).unwrap()
+    }
+
+    #[test]
+    fn endpoints_and_clients_have_buckets_of_their_own() {
+        let gate = gate(
+            Config {
+                rate_burst: 1,
+                rate_per_minute: 60,
+                ..Config::default()
+            },
+            100,
+        );
+        let enter = |now, endpoint, ip: &str| gate.enter(Millis(now), endpoint, client(ip)).err();
+        assert_eq!(enter(0, Endpoint::server, "192.0.2.1"), None);
+        assert_eq!(enter(0, Endpoint::client, "192.0.2.1"), None);
+        assert!(matches!(
+            enter(1, Endpoint::server, "192.0.2.1"),
+            Some(Refused::Rate(_))
+        ));
+        assert_eq!(enter(1, Endpoint::server, "192.0.2.2"), None);
+        assert_eq!(enter(1_001, Endpoint::server, "192.0.2.1"), None);
+        assert_eq!(enter(2_100, Endpoint::server, "2001:db8::1"), None);
+        assert!(matches!(
+            enter(2_101, Endpoint::server, "2001:db8::2"),
+            Some(Refused::Rate(_))
+        ));
+    }
+
+    #[test]
+    fn places_come_back() {
+        let gate = gate(
+            Config {
+                rate_burst: 0,
+                max_connections_per_ip: 1,
+                ..Config::default()
+            },
+            2,
+        );
+        let enter = |ip: &str| gate.enter(Millis(0), Endpoint::client, client(ip));
+        let first = enter("192.0.2.1").ok();
+        assert_eq!(enter("192.0.2.1").err(), Some(Refused::ClientFull));
+        let second = enter("192.0.2.2").ok();
+        assert_eq!(enter("192.0.2.3").err(), Some(Refused::Full));
+        drop(first);
+        assert!(enter("192.0.2.1").is_ok());
+        drop(second);
+    }
+
+    #[test]
+    fn forwarded_elements_are_trimmed_and_bounded() {
+        assert_eq!(Client::from_forwarded("  "), None);
+        assert_eq!(
+            client(" 192.0.2.1 "),
+            Client::from_ip([192, 0, 2, 1].into())
+        );
+        assert!(matches!(client("192.0.2.1:443"), Client::Text(_)));
+        assert_eq!(client(&"x".repeat(100)), client(&"x".repeat(200)));
+    }
+}

@@ -1,0 +1,179 @@
+//! The public HTTP routes and the way to a WebSocket.
+//!
+//! The order of checks is fixed, and the first that fails answers: route, rate, connection limits,
+//! required headers, WebSocket handshake, redial storm. Registry refusals come after the 101, as a close code.
+
+pub(crate) mod gate;
+mod upgrade;
+
+use crate::observe::health;
+use crate::observe::log::{Event, Key, Quoted};
+use crate::observe::metrics::{Endpoint, Outcome};
+use crate::router::Router;
+use gate::{Client, Gate, Permit, Refused};
+use http_body_util::Full;
+use hyper::body::{Bytes, Incoming};
+use hyper::header::{self, HeaderValue};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper::{Request, Response, StatusCode};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use std::convert::Infallible;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+/// Header fields a request may have.
+const MAX_HEADERS: usize = 64;
+
+/// Bytes of a request head; a larger one is answered with 431.
+const MAX_HEAD_BYTES: usize = 16 * 1024;
+
+pub(crate) type Reply = Response<Full<Bytes>>;
+
+/// What answering a request takes.
+pub(crate) struct Site {
+    pub(crate) router: Arc<Router>,
+    pub(crate) gate: Arc<Gate>,
+    pub(crate) version: &'static str,
+}
+
+/// Serves the HTTP part of one accepted connection. Resolves when it is answered, has become a
+/// WebSocket (which runs in a task of its own), or took too long.
+pub(crate) async fn serve<S>(site: Arc<Site>, socket: S, remote: IpAddr)
+where
+    S: crate::session::Transport,
+{
+    let config = &site.router.config;
+    let (header_timeout, http_timeout) = (config.header_timeout, config.http_timeout);
+    let service = service_fn(|request| {
+        let site = site.clone();
+        async move { Ok::<_, Infallible>(answer::<S>(&site, request, remote)) }
+    });
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(header_timeout)
+        .max_headers(MAX_HEADERS)
+        .max_buf_size(MAX_HEAD_BYTES)
+        .keep_alive(false)
+        .serve_connection(TokioIo::new(socket), service)
+        .with_upgrades();
+    // Neither a slow client nor a broken request is worth a line: anyone can cause them at will.
+    drop(tokio::time::timeout(http_timeout, connection).await);
+}
+
+fn answer<S: crate::session::Transport>(
+    site: &Arc<Site>,
+    request: Request<Incoming>,
+    remote: IpAddr,
+) -> Reply {
+    match request.uri().path() {
+        "/healthz" => healthy(site),
+        "/v1/server" | "/v2/server" => websocket::<S>(site, request, Endpoint::server, remote),
+        "/v1/client" | "/v2/client" => websocket::<S>(site, request, Endpoint::client, remote),
+        _ => plain(StatusCode::NOT_FOUND, "404 page not found\n"),
+    }
+}
+
+fn websocket<S: crate::session::Transport>(
+    site: &Arc<Site>,
+    request: Request<Incoming>,
+    endpoint: Endpoint,
+    remote: IpAddr,
+) -> Reply {
+    match admit(site, &request, endpoint, remote) {
+        Ok(permit) => upgrade::upgrade::<S>(site, request, endpoint, remote, permit),
+        Err(reply) => reply,
+    }
+}
+
+/// The limits. Every refusal comes before the upgrade: a daemon that is dropped afterwards would
+/// redial without a pause.
+fn admit(
+    site: &Arc<Site>,
+    request: &Request<Incoming>,
+    endpoint: Endpoint,
+    remote: IpAddr,
+) -> Result<Permit, Reply> {
+    let router = &site.router;
+    let (client, shown) = client(router.config.trust_x_forwarded_for, request, remote);
+    let path: &dyn std::fmt::Display = &request.uri().path();
+    let remote: &dyn std::fmt::Display = &remote;
+    site.gate
+        .enter(router.clock.now(), endpoint, client)
+        .map_err(|refused| match refused {
+            Refused::Rate(retry_after) => {
+                router
+                    .log
+                    .write(Event::RateLimited, &[(Key::Remote, &Quoted(&shown))]);
+                router.metrics.attempt(endpoint, Outcome::reject_rate_limit);
+                retry_later(StatusCode::TOO_MANY_REQUESTS, retry_after.seconds())
+            }
+            Refused::ClientFull => {
+                let fields = [(Key::Path, path), (Key::Remote, remote)];
+                router.log.write(Event::IpConnCapReached, &fields);
+                retry_later(StatusCode::TOO_MANY_REQUESTS, RETRY_FULL_SECONDS)
+            }
+            Refused::Full => {
+                router.log.write(
+                    Event::ConnCapReached,
+                    &[(Key::Path, path), (Key::Remote, remote)],
+                );
+                retry_later(StatusCode::SERVICE_UNAVAILABLE, RETRY_FULL_SECONDS)
+            }
+        })
+}
+
+/// What a full relay asks for: about the middle of the clients' back-off ladder.
+const RETRY_FULL_SECONDS: u64 = 10;
+
+/// Whose limits count, and how the log names them.
+fn client(trust_forwarded: bool, request: &Request<Incoming>, remote: IpAddr) -> (Client, String) {
+    let forwarded = request
+        .headers()
+        .get("x-forwarded-for")
+        .filter(|_| trust_forwarded)
+        .and_then(|value| value.to_str().ok())
+        .and_then(|value| value.split(',').next())
+        .and_then(|text| Some((Client::from_forwarded(text)?, text.trim().to_owned())));
+    forwarded.unwrap_or_else(|| (Client::from_ip(remote), remote.to_string()))
+}
+
+fn healthy(site: &Site) -> Reply {
+    let body = health::body(
+        site.version,
+        site.router.counts(),
+        site.router.uptime().0 / 1000,
+    );
+    let mut reply = Response::new(Full::from(body));
+    let headers = reply.headers_mut();
+    let json = HeaderValue::from_static("application/json; charset=utf-8");
+    headers.insert(header::CONTENT_TYPE, json);
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    reply
+}
+
+/// An answer that says nothing but its status: what a client did wrong is not told to strangers.
+fn contentless(status: StatusCode) -> Reply {
+    plain(status, "\n")
+}
+
+fn retry_later(status: StatusCode, seconds: u64) -> Reply {
+    let mut reply = contentless(status);
+    reply
+        .headers_mut()
+        .insert(header::RETRY_AFTER, HeaderValue::from(seconds.max(1)));
+    reply
+}
+
+pub(crate) fn plain(status: StatusCode, body: &'static str) -> Reply {
+    let mut reply = Response::new(Full::from(body));
+    *reply.status_mut() = status;
+    let headers = reply.headers_mut();
+    let text = HeaderValue::from_static("text/plain; charset=utf-8");
+    headers.insert(header::CONTENT_TYPE, text);
+    headers.insert(
+        header::X_CONTENT_TYPE_OPTIONS,
+        HeaderValue::from_static("nosniff"),
+    );
+    reply
+}

@@ -1,0 +1,194 @@
+//! From a request that may connect to a running session.
+
+use super::gate::Permit;
+use super::{Reply, Site, contentless, plain, retry_later};
+use crate::observe::log::{Event, Key};
+use crate::observe::metrics::{Endpoint, Outcome};
+use crate::router::Seat;
+use crate::session::binary::Binary;
+use crate::session::phone::Phone;
+use crate::session::{Handler, Session, Start, Transport};
+use http_body_util::Full;
+use hyper::body::{Bytes, Incoming};
+use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
+use hyper::upgrade::{OnUpgrade, Upgraded};
+use hyper::{Request, Response, StatusCode, Version};
+use hyper_util::rt::TokioIo;
+use relay_core::{Instance, ServerId};
+use relay_proto::handshake::{self, Accept};
+use relay_proto::headers;
+use relay_proto::ws::{Limits, Utf8};
+use std::net::IpAddr;
+use std::sync::Arc;
+
+/// Checks headers and handshake, and answers. With a 101 a task waits for the connection.
+pub(super) fn upgrade<S: Transport>(
+    site: &Arc<Site>,
+    mut request: Request<Incoming>,
+    endpoint: Endpoint,
+    remote: IpAddr,
+    permit: Permit,
+) -> Reply {
+    let accepted = match endpoint {
+        Endpoint::server => server(site, &request, remote),
+        Endpoint::client => client(site, &request, remote),
+    };
+    let (mut seat, accept) = match accepted {
+        Ok(accepted) => accepted,
+        Err(reply) => return reply,
+    };
+    seat.permit = Some(permit);
+    let on_upgrade = hyper::upgrade::on(&mut request);
+    match endpoint {
+        Endpoint::server => drop(tokio::spawn(start::<S, _>(on_upgrade, seat, Binary::new))),
+        Endpoint::client => drop(tokio::spawn(start::<S, _>(on_upgrade, seat, |seat| {
+            seat.register();
+            Phone::new(seat)
+        }))),
+    }
+    switching(&accept)
+}
+
+/// Claims the server-id. The claim of a free one has taken effect before the 101 is written, so a
+/// phone that dials on the daemon's word finds it.
+fn server(
+    site: &Arc<Site>,
+    request: &Request<Incoming>,
+    remote: IpAddr,
+) -> Result<(Seat, Accept), Reply> {
+    let router = &site.router;
+    let hello = headers::binary_hello(first(request.headers()))
+        .map_err(|_| missing_header(site, Endpoint::server))?;
+    let accept = check(request)?;
+    let server = ServerId::new(&hello.server_id);
+    let remote = remote.to_string();
+    if let Err(retry_after) = router.may_claim(&server) {
+        router.metrics.redials_refused.inc();
+        router.log.write(
+            Event::RedialLimited,
+            &[(Key::ServerId, &server), (Key::Remote, &remote)],
+        );
+        return Err(retry_later(
+            StatusCode::TOO_MANY_REQUESTS,
+            retry_after.seconds(),
+        ));
+    }
+    let instance = hello
+        .instance
+        .map(|secret| Instance::new(secret.as_bytes()));
+    Ok((
+        router.claim(&server, hello.version, instance, &remote),
+        accept,
+    ))
+}
+
+fn client(
+    site: &Arc<Site>,
+    request: &Request<Incoming>,
+    remote: IpAddr,
+) -> Result<(Seat, Accept), Reply> {
+    let hello = headers::phone_hello(first(request.headers()))
+        .map_err(|_| missing_header(site, Endpoint::client))?;
+    let accept = check(request)?;
+    let server = ServerId::new(&hello.server_id);
+    Ok((
+        site.router
+            .phone_seat(&server, hello.device_name, &remote.to_string()),
+        accept,
+    ))
+}
+
+fn first<'a>(headers: &'a HeaderMap) -> impl Fn(&str) -> Option<&'a [u8]> {
+    move |name| headers.get(name).map(HeaderValue::as_bytes)
+}
+
+fn missing_header(site: &Site, endpoint: Endpoint) -> Reply {
+    site.router
+        .metrics
+        .attempt(endpoint, Outcome::reject_headers);
+    contentless(StatusCode::BAD_REQUEST)
+}
+
+fn check(request: &Request<Incoming>) -> Result<Accept, Reply> {
+    let values = |name: HeaderName| -> Vec<&[u8]> {
+        request
+            .headers()
+            .get_all(name)
+            .iter()
+            .map(HeaderValue::as_bytes)
+            .collect()
+    };
+    let handshake = handshake::Request {
+        http_1_1: request.version() >= Version::HTTP_11,
+        method: request.method().as_str(),
+        connection: values(header::CONNECTION),
+        upgrade: values(header::UPGRADE),
+        version: values(header::SEC_WEBSOCKET_VERSION),
+        key: values(header::SEC_WEBSOCKET_KEY),
+        origin: request
+            .headers()
+            .get(header::ORIGIN)
+            .map(HeaderValue::as_bytes),
+    };
+    handshake::check(&handshake).map_err(|refusal| {
+        let status = StatusCode::from_u16(refusal.status()).unwrap_or(StatusCode::BAD_REQUEST);
+        let mut reply = plain(status, refusal.explain());
+        for (name, value) in refusal.headers() {
+            let name = HeaderName::from_static(name);
+            reply
+                .headers_mut()
+                .insert(name, HeaderValue::from_static(value));
+        }
+        reply
+    })
+}
+
+/// `101 Switching Protocols`. Offered extensions and subprotocols are declined by not mentioning them.
+fn switching(accept: &Accept) -> Reply {
+    let mut reply = Response::new(Full::default());
+    *reply.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+    let headers = reply.headers_mut();
+    headers.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
+    headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
+    if let Ok(accept) = HeaderValue::from_str(accept.as_str()) {
+        headers.insert(header::SEC_WEBSOCKET_ACCEPT, accept);
+    }
+    reply
+}
+
+/// Waits until the 101 is out, and hands the bare socket to a session. Without a connection the seat
+/// is given up, which is a disconnect like any other.
+async fn start<S: Transport, H: Handler>(
+    on_upgrade: OnUpgrade,
+    seat: Seat,
+    handler: impl FnOnce(Seat) -> H,
+) {
+    let Ok(upgraded) = on_upgrade.await else {
+        return;
+    };
+    let Some((socket, early)) = bare::<S>(upgraded) else {
+        return;
+    };
+    let peer = seat.peer.clone();
+    let router = seat.router.clone();
+    let session = Session::new(Start {
+        peer,
+        socket,
+        handler: handler(seat),
+        limits: Limits {
+            message_bytes: router.config.message_bytes,
+            utf8: Utf8::Every,
+        },
+        policy: router.config.session.clone(),
+        clock: router.clock,
+        early,
+    });
+    // A task of its own: this one is as large as the handshake was.
+    tokio::spawn(session);
+}
+
+/// The socket without the HTTP machinery, and what was read beyond the request.
+fn bare<S: Transport>(upgraded: Upgraded) -> Option<(S, Bytes)> {
+    let parts = upgraded.downcast::<TokioIo<S>>().ok()?;
+    Some((parts.io.into_inner(), parts.read_buf))
+}

@@ -1,0 +1,19 @@
+//! pyrycode-relay: pairs phones with a user's daemon by server-id and moves opaque frames between
+//! them.
+//!
+//! The wire is in `relay_proto`, the decisions in `relay_core`; this crate does the I/O. A frame's way:
+//! [`net`](crate) accepts, `http` answers or upgrades, a `session` reads and writes one socket, and the
+//! `router` carries out what the core decides about slots.
+
+pub mod cli;
+pub mod clock;
+pub mod config;
+pub mod demo;
+mod http;
+mod net;
+pub mod observe;
+mod os;
+pub mod probe;
+mod router;
+pub mod server;
+pub mod session;

@@ -1,0 +1,74 @@
+//! Accepting connections, whatever the system says.
+
+use crate::config::ListenAddress;
+use crate::observe::log::{Event, Key, Log};
+use std::io;
+use std::net::SocketAddr;
+use std::time::Duration;
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
+
+/// Connections the kernel completes before the relay has accepted them.
+const BACKLOG: u32 = 4096;
+
+/// Pause after a failed accept. Out of descriptors, an accept fails at once again; connections that
+/// are up must not starve because of it.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// Binds the first of the addresses that can be bound.
+pub(crate) async fn bind(address: &ListenAddress) -> io::Result<TcpListener> {
+    let mut last = io::Error::new(io::ErrorKind::AddrNotAvailable, "the host has no address");
+    for candidate in address.resolve().await? {
+        match bind_one(candidate) {
+            Ok(listener) => return Ok(listener),
+            Err(error) => last = error,
+        }
+    }
+    Err(last)
+}
+
+pub(crate) fn bind_one(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = if address.is_ipv4() {
+        TcpSocket::new_v4()?
+    } else {
+        TcpSocket::new_v6()?
+    };
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
+}
+
+/// Accepts until the future is dropped. `connected` must not block.
+pub(crate) async fn accept(
+    listener: &TcpListener,
+    log: &Log,
+    mut connected: impl FnMut(TcpStream, SocketAddr),
+) {
+    let mut failing = false;
+    loop {
+        match listener.accept().await {
+            Ok((stream, remote)) => {
+                failing = false;
+                // Frames are flushed when they are complete; waiting for more would only delay them.
+                drop(stream.set_nodelay(true));
+                connected(stream, remote);
+            }
+            Err(error) if is_about_one_connection(&error) => {}
+            Err(error) => {
+                if !std::mem::replace(&mut failing, true) {
+                    log.write(Event::AcceptFailed, &[(Key::Err, &error)]);
+                }
+                tokio::time::sleep(PAUSE).await;
+            }
+        }
+    }
+}
+
+fn is_about_one_connection(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionAborted
+            | io::ErrorKind::ConnectionReset
+            | io::ErrorKind::ConnectionRefused
+            | io::ErrorKind::Interrupted
+    )
+}

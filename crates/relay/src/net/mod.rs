@@ -1,0 +1,15 @@
+//! Listening sockets and accepted streams.
+
+pub(crate) mod listener;
+
+use crate::os::tcp_info;
+use crate::session::Transport;
+use relay_core::Path;
+use std::os::fd::AsFd;
+use tokio::net::TcpStream;
+
+impl Transport for TcpStream {
+    fn path(&self) -> Path {
+        tcp_info::path(self.as_fd())
+    }
+}

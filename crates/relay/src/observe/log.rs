@@ -1,0 +1,275 @@
+//! The log: a closed vocabulary of events and keys, one line per record on standard error.
+//!
+//! Nothing else in this program writes a log line, and a record can only be built from the
+//! [`Event`]s and [`Key`]s of these tables; there is no way to hand it a frame, a header or a token by accident.
+//! Lines are written by a thread of their own behind a bounded queue: a stalled reader of standard
+//! error costs log lines (counted, and said in the log), never a delay for a peer.
+
+use super::text;
+use std::io::Write;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::thread::JoinHandle;
+use std::time::SystemTime;
+
+/// Lines waiting for standard error at most; further ones are dropped and counted.
+const QUEUE_LINES: usize = 8192;
+
+/// How much a record matters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Level {
+    /// Something normal happened.
+    Info,
+    /// A peer or the machine misbehaves.
+    Warn,
+    /// The relay cannot do its work.
+    Error,
+}
+
+macro_rules! events {
+    ($($variant:ident $level:ident $name:literal),* $(,)?) => {
+        /// Every event the relay logs.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum Event { $(#[doc = $name] $variant),* }
+
+        impl Event {
+            /// Every event.
+            pub const ALL: &[Self] = &[$(Self::$variant),*];
+
+            /// The `msg` of its line.
+            pub fn name(self) -> &'static str { match self { $(Self::$variant => $name),* } }
+
+            /// The level of its line.
+            pub fn level(self) -> Level { match self { $(Self::$variant => Level::$level),* } }
+        }
+    };
+}
+
+events! {
+    ServerClaimed Info "server_claimed",
+    ServerIdTakeover Info "server_id_takeover",
+    ServerIdConflict Info "server_id_conflict",
+    ServerReleased Info "server_released",
+    ServerResumed Info "server_resumed",
+    PhoneRegistered Info "phone_registered",
+    PhoneRegisterNoServer Info "phone_register_no_server",
+    PhoneRegisterAtCap Info "phone_register_at_cap",
+    PhoneParked Info "phone_parked",
+    PhoneUnregistered Info "phone_unregistered",
+    PhoneCloseNoticeSendFailed Info "phone_close_notice_send_failed",
+    PhoneForwarderReadEnd Info "phone_forwarder_read_end",
+    PhoneForwarderMarshalErr Warn "phone_forwarder_marshal_err",
+    PhoneForwarderNoBinary Info "phone_forwarder_no_binary",
+    PhoneForwarderSendFailed Info "phone_forwarder_send_failed",
+    BinaryForwarderReadEnd Info "binary_forwarder_read_end",
+    BinaryForwarderUnmarshalErr Warn "binary_forwarder_unmarshal_err",
+    BinaryForwarderPushWakeDropped Warn "binary_forwarder_push_wake_dropped",
+    BinaryForwarderUnknownConnId Warn "binary_forwarder_unknown_conn_id",
+    BinaryForwarderPhoneEnqueueFailed Info "binary_forwarder_phone_enqueue_failed",
+    BinaryForwarderPhoneSendFailed Info "binary_forwarder_phone_send_failed",
+    BinaryForwarderCloseFrameSendFailed Info "binary_forwarder_close_frame_send_failed",
+    BinaryForwarderPhoneClosed Info "binary_forwarder_phone_closed",
+    RateLimited Warn "rate_limited",
+    RedialLimited Warn "redial_limited",
+    ConnCapReached Warn "conn_cap_reached",
+    IpConnCapReached Warn "ip_conn_cap_reached",
+    AcceptFailed Warn "accept_failed",
+    LogLinesDropped Warn "log_lines_dropped",
+    Starting Info "starting",
+    StartingMetricsListener Info "starting metrics listener",
+    PushOff Info "push off: PYRYCODE_RELAY_FCM_CREDENTIALS unset",
+    ShutdownSignal Info "shutdown signal received; draining",
+    ListenerErrorDraining Error "listener error; draining",
+    ShutdownComplete Info "shutdown complete",
+    ShutdownDeadlineExceeded Warn "shutdown deadline exceeded; force-closed listeners",
+    DrainIncomplete Warn "drain incomplete",
+    ListenerFailed Error "listener failed",
+}
+
+macro_rules! keys {
+    ($($variant:ident $name:literal),* $(,)?) => {
+        /// Every key a record may carry.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum Key { $(#[doc = $name] $variant),* }
+
+        impl Key {
+            /// Every key.
+            pub const ALL: &[Self] = &[$(Self::$variant),*];
+
+            /// Its spelling.
+            pub fn name(self) -> &'static str { match self { $(Self::$variant => $name),* } }
+        }
+    };
+}
+
+keys! {
+    ServerId "server_id",
+    ConnId "conn_id",
+    BinaryConnId "binary_conn_id",
+    DeviceName "device_name",
+    Remote "remote",
+    BinaryVersion "binary_version",
+    Err "err",
+    Path "path",
+    CloseCode "close_code",
+    Version "version",
+    Mode "mode",
+    Listen "listen",
+    MaxConnections "max_connections",
+    Addr "addr",
+    Count "count",
+}
+
+/// Where log lines go.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum LogTarget {
+    /// One line per record on standard error.
+    #[default]
+    Stderr,
+    /// Nowhere.
+    Silent,
+}
+
+/// A handle for writing records; cheap to clone.
+#[derive(Clone)]
+pub struct Log {
+    lines: Option<SyncSender<String>>,
+    dropped: Arc<AtomicU64>,
+}
+
+/// Waits, when dropped or [finished](LogWriter::finish), until every line accepted so far is written.
+/// The wait ends once every [`Log`] is gone.
+pub struct LogWriter {
+    thread: Option<JoinHandle<()>>,
+}
+
+impl LogWriter {
+    /// Waits until the lines of all dropped handles are written.
+    pub fn finish(mut self) {
+        if let Some(thread) = self.thread.take() {
+            // A panicking writer has nothing left to tell.
+            drop(thread.join());
+        }
+    }
+}
+
+impl Log {
+    /// Starts the log.
+    pub fn start(target: LogTarget) -> (Self, LogWriter) {
+        let dropped = Arc::new(AtomicU64::new(0));
+        if target == LogTarget::Silent {
+            return (
+                Self {
+                    lines: None,
+                    dropped,
+                },
+                LogWriter { thread: None },
+            );
+        }
+        let (lines, queue) = sync_channel(QUEUE_LINES);
+        let counter = dropped.clone();
+        let thread = std::thread::Builder::new()
+            .name("log".into())
+            .spawn(move || write_lines(&queue, &counter))
+            .ok();
+        (
+            Self {
+                lines: Some(lines),
+                dropped,
+            },
+            LogWriter { thread },
+        )
+    }
+
+    /// Writes one record. Never blocks.
+    pub fn write(&self, event: Event, fields: &[(Key, &dyn std::fmt::Display)]) {
+        let Some(lines) = &self.lines else { return };
+        if let Err(TrySendError::Full(_)) = lines.try_send(render(event, fields)) {
+            self.dropped.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}
+
+fn render(event: Event, fields: &[(Key, &dyn std::fmt::Display)]) -> String {
+    let mut line = String::with_capacity(160);
+    line.push_str("time=");
+    line.push_str(&humantime::format_rfc3339_millis(SystemTime::now()).to_string());
+    line.push_str(match event.level() {
+        Level::Info => " level=INFO msg=",
+        Level::Warn => " level=WARN msg=",
+        Level::Error => " level=ERROR msg=",
+    });
+    text::push_value(&mut line, event.name());
+    for (key, value) in fields {
+        line.push(' ');
+        line.push_str(key.name());
+        line.push('=');
+        text::push_value(&mut line, &value.to_string());
+    }
+    line.push('\n');
+    line
+}
+
+fn write_lines(queue: &Receiver<String>, dropped: &AtomicU64) {
+    let mut stderr = std::io::stderr();
+    while let Ok(line) = queue.recv() {
+        // With standard error gone there is nowhere left to complain to.
+        drop(stderr.write_all(line.as_bytes()));
+        let lost = dropped.swap(0, Ordering::Relaxed);
+        if lost > 0 {
+            let line = render(Event::LogLinesDropped, &[(Key::Count, &lost)]);
+            drop(stderr.write_all(line.as_bytes()));
+        }
+    }
+}
+
+/// A value inside an extra pair of quotes, as the `remote` of `rate_limited` has it.
+pub struct Quoted<'a>(pub &'a str);
+
+impl std::fmt::Display for Quoted<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let mut quoted = String::new();
+        text::push_quoted(&mut quoted, self.0);
+        f.write_str(&quoted)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_record_is_one_line_in_slog_text_form() {
+        let line = render(
+            Event::ServerClaimed,
+            &[(Key::ServerId, &"a b"), (Key::Remote, &"127.0.0.1")],
+        );
+        let (time, rest) = line.split_once(' ').unwrap();
+        assert!(
+            time.starts_with("time=20") && time.ends_with('Z') && time.contains('.'),
+            "{time}"
+        );
+        assert_eq!(
+            rest,
+            "level=INFO msg=server_claimed server_id=\"a b\" remote=127.0.0.1\n"
+        );
+    }
+
+    #[test]
+    fn the_rate_limited_remote_is_quoted_twice() {
+        let line = render(Event::RateLimited, &[(Key::Remote, &Quoted("::1"))]);
+        assert!(
+            line.ends_with("level=WARN msg=rate_limited remote=\"\\\"::1\\\"\"\n"),
+            "{line}"
+        );
+    }
+
+    #[test]
+    fn names_are_unique() {
+        let mut names: Vec<_> = Event::ALL.iter().map(|e| e.name()).collect();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), Event::ALL.len());
+    }
+}

@@ -1,0 +1,6 @@
+//! What an operator can see: log lines, metrics, health.
+
+pub mod health;
+pub mod log;
+pub mod metrics;
+mod text;

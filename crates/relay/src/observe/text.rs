@@ -1,0 +1,81 @@
+//! The text form of a log record: `time=… level=… msg=… key=value`, as Go's `slog` writes it.
+
+use std::fmt::Write;
+
+/// Appends `value`, quoted in the manner of Go string literals when it is empty or holds anything
+/// that could be read as structure: spaces, quotes, `=`, or characters that do not print.
+pub(super) fn push_value(line: &mut String, value: &str) {
+    if needs_quotes(value) {
+        push_quoted(line, value)
+    } else {
+        line.push_str(value)
+    }
+}
+
+fn needs_quotes(value: &str) -> bool {
+    value.is_empty()
+        || value
+            .chars()
+            .any(|c| matches!(c, ' ' | '"' | '=') || !prints(c))
+}
+
+/// Printable, as far as a log line is concerned: no control, separator, format or private character.
+fn prints(c: char) -> bool {
+    match u32::from(c) {
+        0x20..=0x7e => true,
+        0..=0xa0 | 0xad => false,
+        0x200b..=0x200f | 0x2028..=0x202f | 0x205f..=0x206f | 0xfeff | 0x3000 => false,
+        0xe000..=0xf8ff | 0xfff0..=0xffff | 0xe0000.. => false,
+        _ => !c.is_control() && !c.is_whitespace(),
+    }
+}
+
+/// Appends `value` in quotes.
+pub(super) fn push_quoted(line: &mut String, value: &str) {
+    line.push('"');
+    for c in value.chars() {
+        match c {
+            '"' => line.push_str("\\\""),
+            '\\' => line.push_str("\\\\"),
+            '\n' => line.push_str("\\n"),
+            '\r' => line.push_str("\\r"),
+            '\t' => line.push_str("\\t"),
+            c if prints(c) => line.push(c),
+            // Writing to a String cannot fail.
+            c if u32::from(c) < 0x80 => drop(write!(line, "\\x{:02x}", u32::from(c))),
+            c if u32::from(c) < 0x1_0000 => drop(write!(line, "\\u{:04x}", u32::from(c))),
+            c => drop(write!(line, "\\U{:08x}", u32::from(c))),
+        }
+    }
+    line.push('"');
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shown(value: &str) -> String {
+        let mut line = String::new();
+        push_value(&mut line, value);
+        line
+    }
+
+    #[test]
+    fn plain_values_stay_bare() {
+        assert_eq!(shown("client-8f7e-1a2b"), "client-8f7e-1a2b");
+        assert_eq!(shown("[::1]"), "[::1]");
+        assert_eq!(shown("Jörg"), "Jörg");
+    }
+
+    #[test]
+    fn nothing_a_peer_sends_can_forge_a_line_or_a_key() {
+        assert_eq!(shown(""), "\"\"");
+        assert_eq!(shown("a b"), "\"a b\"");
+        assert_eq!(shown("a=b"), "\"a=b\"");
+        assert_eq!(shown("x\nlevel=ERROR"), "\"x\\nlevel=ERROR\"");
+        assert_eq!(shown("\"\\"), "\"\\\"\\\\\"");
+        assert_eq!(shown("\u{1b}[31m"), "\"\\x1b[31m\"");
+        assert_eq!(shown("a\u{2028}b"), "\"a\\u2028b\"");
+        assert_eq!(shown("\u{e0001}"), "\"\\U000e0001\"");
+    }
+}

@@ -1,0 +1,304 @@
+//! What each effect of the hub means for connections, metrics and the log.
+
+use super::{Carried, Router, State};
+use crate::observe::log::{Event, Key};
+use crate::observe::metrics::{Endpoint, Outcome};
+use crate::session::item::{Credit, Item, Meaning};
+use crate::session::peer::{Leg, Orders, Peer, Route};
+use relay_core::{Claim, Conn, Effect, ServerId};
+use relay_proto::close::Cause;
+use relay_proto::envelope;
+use relay_proto::ws::Payload;
+use std::collections::VecDeque;
+use std::fmt::Display;
+use std::sync::Arc;
+
+impl Router {
+    /// Carries out the effects of a step, in their order.
+    pub(super) fn apply(&self, state: &mut State) {
+        let mut effects = std::mem::take(&mut state.effects);
+        for (server, effect) in effects.drain(..) {
+            self.apply_one(state, &server, &effect);
+        }
+        state.effects = effects;
+    }
+
+    fn apply_one(&self, state: &mut State, server: &ServerId, effect: &Effect) {
+        let peer = |conn: &Conn| state.peers.get(conn).cloned();
+        match effect {
+            Effect::Claimed { conn, how } => self.claimed(state, server, *conn, *how),
+            // Its task waits for an order; nothing is read from it meanwhile.
+            Effect::Probing { .. } => {}
+            Effect::ClaimRefused { conn } => {
+                self.refused(server, peer(conn), Cause::AlreadyClaimed);
+            }
+            Effect::Displaced { conn } => {
+                if let Some(binary) = peer(conn) {
+                    self.surrender(state, &binary, VecDeque::new());
+                    binary.close(Cause::Displaced);
+                }
+            }
+            Effect::Released { .. } => {
+                set_holder(state, server, None);
+                self.event(Event::ServerReleased, server, &[]);
+            }
+            Effect::Probe { conn, probe } => {
+                order(peer(conn), |orders| orders.probe = Some(*probe));
+            }
+            Effect::CheckPath { conn, probe } => {
+                order(peer(conn), |orders| orders.check_path = Some(*probe));
+            }
+            Effect::Registered { conn } => self.registered(peer(conn)),
+            Effect::RegisterRefused { conn, cause } => self.refused(server, peer(conn), *cause),
+            Effect::Link { phone, binary } => {
+                if let (Some(phone), Some(binary)) = (peer(phone), peer(binary)) {
+                    self.link(&phone, binary);
+                }
+            }
+            Effect::Unlink { phone } => {
+                if let Some(phone) = peer(phone) {
+                    self.drop_parked(&phone);
+                    phone.lock().route = Route::Ask;
+                    phone.waker.wake();
+                }
+            }
+            Effect::Park { phone } => self.park(peer(phone)),
+            Effect::Evict { phone, cause } => self.evict(peer(phone), *cause),
+            Effect::Notice {
+                binary,
+                phone,
+                code,
+            } => {
+                self.notice(state, server, *binary, *phone, *code);
+            }
+            Effect::Departed { phone } => {
+                if let Some(peer) = peer(phone) {
+                    state.departed.insert(*phone, peer);
+                }
+            }
+            Effect::DeliverDeparted { phone, binary } => {
+                let binary = peer(binary);
+                if let (Some(phone), Some(binary)) = (state.departed.get(phone), binary) {
+                    self.deliver_parked(phone, &binary);
+                }
+            }
+            Effect::ForgetDeparted { phone } => {
+                if let Some(phone) = state.departed.remove(phone) {
+                    self.drop_parked(&phone);
+                }
+            }
+            Effect::GraceExpired => {
+                drop(self.take_carried(state, server));
+                self.metrics.grace_expiries.inc();
+            }
+        }
+    }
+
+    fn claimed(&self, state: &mut State, server: &ServerId, conn: Conn, how: Claim) {
+        let Some(peer) = state.peers.get(&conn).cloned() else {
+            return;
+        };
+        set_holder(state, server, Some(conn));
+        let carried = self.take_carried(state, server);
+        match how {
+            Claim::Fresh => {}
+            Claim::Reclaim => drop(self.metrics.reclaims.inc()),
+            Claim::Resume => {
+                self.metrics.resumes.inc();
+                self.event(Event::ServerResumed, server, &[(Key::Remote, &peer.remote)]);
+            }
+            Claim::Takeover => {
+                self.metrics.takeovers.inc();
+                self.event(
+                    Event::ServerIdTakeover,
+                    server,
+                    &[(Key::Remote, &peer.remote)],
+                );
+            }
+        }
+        let fields: [(Key, &dyn Display); 2] = [
+            (Key::BinaryVersion, &peer.label),
+            (Key::Remote, &peer.remote),
+        ];
+        self.event(Event::ServerClaimed, server, &fields);
+        self.metrics.attempt(Endpoint::server, Outcome::accept);
+        if how == Claim::Resume {
+            for (item, _) in carried {
+                // The new outbox is as large as the one they came from.
+                let bytes = item.len();
+                let _ = peer.push(item, bytes);
+            }
+        }
+        peer.admit();
+    }
+
+    fn registered(&self, peer: Option<Arc<Peer>>) {
+        let Some(peer) = peer else { return };
+        peer.table.insert(&peer);
+        self.metrics.attempt(Endpoint::client, Outcome::accept);
+        let fields: [(Key, &dyn Display); 3] = [
+            (Key::ConnId, &peer.conn_id),
+            (Key::DeviceName, &peer.label),
+            (Key::Remote, &peer.remote),
+        ];
+        self.event(Event::PhoneRegistered, &peer.table.server, &fields);
+        peer.admit();
+    }
+
+    /// A connection the registry does not take.
+    fn refused(&self, server: &ServerId, peer: Option<Arc<Peer>>, cause: Cause) {
+        let Some(peer) = peer else { return };
+        let (event, endpoint, outcome) = match cause {
+            Cause::AlreadyClaimed => (
+                Event::ServerIdConflict,
+                Endpoint::server,
+                Outcome::reject_409,
+            ),
+            Cause::TooManyPhones => (
+                Event::PhoneRegisterAtCap,
+                Endpoint::client,
+                Outcome::reject_429,
+            ),
+            _ => (
+                Event::PhoneRegisterNoServer,
+                Endpoint::client,
+                Outcome::reject_404,
+            ),
+        };
+        self.event(event, server, &[(Key::Remote, &peer.remote)]);
+        self.metrics.attempt(endpoint, outcome);
+        peer.close(cause);
+    }
+
+    /// Connects a phone to its binary, what it has parked first.
+    fn link(&self, phone: &Arc<Peer>, binary: Arc<Peer>) {
+        self.deliver_parked(phone, &binary);
+        phone.lock().route = Route::To(binary);
+        phone.waker.wake();
+    }
+
+    fn park(&self, phone: Option<Arc<Peer>>) {
+        let Some(phone) = phone else { return };
+        let mut inner = phone.lock();
+        if matches!(inner.route, Route::Parked { .. }) {
+            return;
+        }
+        inner.route = Route::Parked {
+            frames: Vec::new(),
+            announced: false,
+        };
+        drop(inner);
+        phone.waker.wake();
+        self.event(
+            Event::PhoneParked,
+            &phone.table.server,
+            &[(Key::ConnId, &phone.conn_id)],
+        );
+    }
+
+    fn evict(&self, phone: Option<Arc<Peer>>, cause: Cause) {
+        let Some(phone) = phone else { return };
+        phone.table.remove(&phone);
+        self.drop_parked(&phone);
+        if cause == Cause::BinaryReclaimed {
+            self.metrics.evictions.inc();
+        }
+        phone.close(cause);
+    }
+
+    fn notice(&self, state: &mut State, server: &ServerId, binary: Conn, phone: Conn, code: u16) {
+        let departed = state.departed.remove(&phone);
+        let Some(phone) = departed.or_else(|| state.peers.get(&phone).cloned()) else {
+            return;
+        };
+        let text = envelope::close_notice(&phone.conn_id, code);
+        let sent = match state.peers.get(&binary) {
+            Some(binary) => binary
+                .push(Item::notice(&text), text.len())
+                .map_err(|e| e.to_string()),
+            None => Err("binary is gone".to_owned()),
+        };
+        if let Err(error) = sent {
+            let fields: [(Key, &dyn Display); 3] = [
+                (Key::ConnId, &phone.conn_id),
+                (Key::CloseCode, &code),
+                (Key::Err, &error),
+            ];
+            self.event(Event::PhoneCloseNoticeSendFailed, server, &fields);
+        }
+    }
+
+    /// Hands over what a phone has parked, in order.
+    fn deliver_parked(&self, phone: &Arc<Peer>, binary: &Peer) {
+        let prefix = envelope::prefix(&phone.conn_id);
+        for frame in phone.take_parked() {
+            self.park_budget().release(frame.len());
+            let cost = frame.len() + prefix.len();
+            let credit = Credit::take(phone, cost);
+            let item = Item::envelope(&prefix, Payload::Owned(frame), credit);
+            // The outbox has room for what all phones may have parked; should it be closed, the phone
+            // must not go on without these frames.
+            if binary.push(item, cost).is_err() {
+                phone.close(Cause::BinaryAway);
+            }
+        }
+    }
+
+    /// Forgets what a phone has parked.
+    pub(super) fn drop_parked(&self, phone: &Peer) {
+        let bytes = phone.take_parked().iter().map(Vec::len).sum();
+        self.park_budget().release(bytes);
+    }
+
+    /// Takes what a leaving binary did not receive. The holder's is kept if its process may come back
+    /// for it. Otherwise a phone that lost a frame cannot go on: its frames must arrive without a gap.
+    pub(super) fn surrender(
+        &self,
+        state: &mut State,
+        binary: &Peer,
+        unwritten: VecDeque<(Item, usize)>,
+    ) {
+        let mut items = unwritten;
+        items.extend(binary.drain());
+        items.retain(|(item, _)| !matches!(item.meaning, Meaning::Control));
+        let bytes = items.iter().map(|(item, _)| item.len()).sum();
+        let may_resume = binary.leg == Leg::Binary { resumable: true };
+        let holder = binary.table.is_holder(binary.conn);
+        if holder && may_resume && self.park_budget().reserve_shared(bytes) {
+            state
+                .carried
+                .insert(binary.table.server.clone(), Carried { items, bytes });
+            return;
+        }
+        if may_resume {
+            for credit in items.iter().filter_map(|(item, _)| item.credit.as_ref()) {
+                credit.phone.close(Cause::BinaryReclaimed);
+            }
+        }
+    }
+
+    fn take_carried(&self, state: &mut State, server: &ServerId) -> VecDeque<(Item, usize)> {
+        let Carried { items, bytes } = state.carried.remove(server).unwrap_or_default();
+        self.park_budget().release(bytes);
+        items
+    }
+
+    fn event(&self, event: Event, server: &ServerId, fields: &[(Key, &dyn Display)]) {
+        let mut all: Vec<(Key, &dyn Display)> = Vec::with_capacity(fields.len() + 1);
+        all.push((Key::ServerId, server));
+        all.extend_from_slice(fields);
+        self.log.write(event, &all);
+    }
+}
+
+fn set_holder(state: &State, server: &ServerId, holder: Option<Conn>) {
+    if let Some(table) = state.tables.get(server) {
+        table.set_holder(holder);
+    }
+}
+
+fn order(peer: Option<Arc<Peer>>, change: impl FnOnce(&mut Orders)) {
+    if let Some(peer) = peer {
+        peer.order(change);
+    }
+}

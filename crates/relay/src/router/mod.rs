@@ -1,0 +1,366 @@
+//! Turns the hub's effects into actions on connections, and what happens to connections into the
+//! hub's inputs. The only holder of the registry's lock.
+//!
+//! Frames do not come through here: a phone that has a link puts them into its binary's outbox
+//! itself, and a binary finds its phones in their [`Table`].
+
+mod apply;
+mod seat;
+mod table;
+
+pub(crate) use seat::Seat;
+pub(crate) use table::Table;
+
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::observe::log::{Event, Key, Log};
+use crate::observe::metrics::Metrics;
+use crate::session::item::Item;
+use crate::session::peer::{Leg, Peer};
+use relay_core::bucket::RetryAfter;
+use relay_core::{
+    Conn, Counts, Effects, Hub, Input, Instance, Millis, Overflow, ParkBudget, Path, PhoneEnd,
+    ServerId,
+};
+use relay_proto::close::Cause;
+use std::collections::{HashMap, VecDeque};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use tokio::sync::Notify;
+
+/// Bytes that may wait for one binary besides what its phones' windows allow: close notices.
+const NOTICE_BYTES: usize = 1024 * 1024;
+
+/// The registry of one relay.
+pub(crate) struct Router {
+    pub(crate) config: Config,
+    pub(crate) clock: Clock,
+    pub(crate) log: Log,
+    pub(crate) metrics: Metrics,
+    state: Mutex<State>,
+    park: Mutex<ParkBudget>,
+    next_conn: AtomicU64,
+    /// The hub's next deadline may be earlier than the one the timer sleeps for.
+    rescheduled: Notify,
+    /// The last connection is gone.
+    emptied: Notify,
+}
+
+struct State {
+    hub: Hub,
+    /// Every connection from its claim or registration until its task ends.
+    peers: HashMap<Conn, Arc<Peer>>,
+    tables: HashMap<ServerId, Arc<Table>>,
+    /// What a departed binary that may resume had not received yet.
+    carried: HashMap<ServerId, Carried>,
+    /// Phones that left while their binary was away but may resume.
+    departed: HashMap<Conn, Arc<Peer>>,
+    shutting_down: bool,
+    effects: Effects,
+}
+
+/// Frames for a binary that may come back for them.
+#[derive(Default)]
+struct Carried {
+    items: VecDeque<(Item, usize)>,
+    /// Taken from the budget for parked frames.
+    bytes: usize,
+}
+
+impl Router {
+    pub(crate) fn new(config: Config, clock: Clock, log: Log) -> Self {
+        let hub = Hub::new(config.policy.clone(), clock.now());
+        let park = ParkBudget::new(config.park_total_bytes);
+        Self {
+            park: Mutex::new(park.with_phone_bytes(config.park_phone_bytes)),
+            config,
+            clock,
+            log,
+            metrics: Metrics::new(),
+            state: Mutex::new(State {
+                hub,
+                peers: HashMap::new(),
+                tables: HashMap::new(),
+                carried: HashMap::new(),
+                departed: HashMap::new(),
+                shutting_down: false,
+                effects: Effects::new(),
+            }),
+            next_conn: AtomicU64::new(1),
+            rescheduled: Notify::new(),
+            emptied: Notify::new(),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // No code panics while it holds the lock; if one did, giving up the relay would be worse.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Connected peers now.
+    pub(crate) fn counts(&self) -> Counts {
+        self.lock().hub.counts()
+    }
+
+    /// Whether a binary may claim this server-id, asked before its upgrade.
+    pub(crate) fn may_claim(&self, server: &ServerId) -> Result<(), RetryAfter> {
+        self.lock().hub.admit(self.clock.now(), server)
+    }
+
+    fn next_conn(&self) -> Conn {
+        Conn(self.next_conn.fetch_add(1, Ordering::Relaxed))
+    }
+
+    fn table(state: &mut State, server: &ServerId) -> Arc<Table> {
+        let make = || Arc::new(Table::new(server.clone()));
+        state
+            .tables
+            .entry(server.clone())
+            .or_insert_with(make)
+            .clone()
+    }
+
+    /// Claims a server-id for a new connection. A claim of a free slot has taken effect when this returns.
+    pub(crate) fn claim(
+        self: &Arc<Self>,
+        server: &ServerId,
+        version: String,
+        instance: Option<Instance>,
+        remote: &str,
+    ) -> Seat {
+        let conn = self.next_conn();
+        let outbox_bytes = self.binary_outbox_bytes();
+        let conn_id = format!("server-{server}-{:08x}", random());
+        let mut state = self.lock();
+        let table = Self::table(&mut state, server);
+        let leg = Leg::Binary {
+            resumable: instance.is_some(),
+        };
+        let peer = Peer::new(conn, leg, table, conn_id, remote, version, outbox_bytes);
+        let seat = self.seat(&mut state, peer);
+        self.step(&mut state, server, Input::Claim { conn, instance });
+        drop(state);
+        seat
+    }
+
+    /// A seat for a phone that is not registered yet.
+    pub(crate) fn phone_seat(
+        self: &Arc<Self>,
+        server: &ServerId,
+        device_name: String,
+        remote: &str,
+    ) -> Seat {
+        let conn = self.next_conn();
+        let mut state = self.lock();
+        let table = Self::table(&mut state, server);
+        let mut suffix = random();
+        while table.has_phone(suffix) {
+            suffix = random();
+        }
+        let conn_id = table::phone_conn_id(server, suffix);
+        let leg = Leg::Phone { suffix };
+        let outbox_bytes = self.config.outbox_bytes;
+        let peer = Peer::new(conn, leg, table, conn_id, remote, device_name, outbox_bytes);
+        self.seat(&mut state, peer)
+    }
+
+    fn seat(self: &Arc<Self>, state: &mut State, peer: Peer) -> Seat {
+        let peer = Arc::new(peer);
+        state.peers.insert(peer.conn, peer.clone());
+        if state.shutting_down {
+            peer.close(Cause::ShuttingDown);
+        }
+        Seat::new(self.clone(), peer)
+    }
+
+    /// What may wait for one binary: each phone fills its window, and one read of frames beyond it.
+    fn binary_outbox_bytes(&self) -> usize {
+        use crate::session::item::WINDOW_BYTES;
+        let phone_bytes = WINDOW_BYTES
+            + 2 * self.config.message_bytes.max(WINDOW_BYTES)
+            + self.config.park_phone_bytes;
+        self.config
+            .policy
+            .phones_per_server
+            .saturating_mul(2 * phone_bytes)
+            + NOTICE_BYTES
+    }
+
+    fn register(&self, peer: &Peer) {
+        self.input(peer, Input::Register { conn: peer.conn });
+    }
+
+    fn phone_gone(&self, peer: &Peer, end: PhoneEnd) {
+        let mut state = self.lock();
+        peer.table.remove(peer);
+        self.step(
+            &mut state,
+            &peer.table.server,
+            Input::PhoneGone {
+                conn: peer.conn,
+                end,
+            },
+        );
+        if !state.departed.contains_key(&peer.conn) {
+            self.drop_parked(peer);
+        }
+    }
+
+    fn binary_gone(&self, peer: &Peer, unwritten: VecDeque<(Item, usize)>) {
+        let mut state = self.lock();
+        self.surrender(&mut state, peer, unwritten);
+        self.step(
+            &mut state,
+            &peer.table.server,
+            Input::BinaryGone { conn: peer.conn },
+        );
+    }
+
+    /// A phone without a link has a frame.
+    pub(crate) fn phone_frame(&self, peer: &Peer) {
+        self.input(peer, Input::PhoneFrame { conn: peer.conn });
+    }
+
+    /// The holder answered a probe.
+    pub(crate) fn probe_answered(&self, peer: &Peer, probe: u32) {
+        self.input(
+            peer,
+            Input::Pong {
+                conn: peer.conn,
+                probe,
+            },
+        );
+    }
+
+    /// What the kernel knows of the path to the holder.
+    pub(crate) fn path(&self, peer: &Peer, probe: u32, path: Path) {
+        self.input(
+            peer,
+            Input::Path {
+                conn: peer.conn,
+                probe,
+                path,
+            },
+        );
+    }
+
+    fn input(&self, peer: &Peer, input: Input) {
+        self.step(&mut self.lock(), &peer.table.server, input);
+    }
+
+    fn step(&self, state: &mut State, server: &ServerId, input: Input) {
+        let before = state.hub.deadline();
+        state
+            .hub
+            .step(self.clock.now(), server, input, &mut state.effects);
+        self.apply(state);
+        if state.hub.deadline() != before {
+            self.rescheduled.notify_one();
+        }
+    }
+
+    /// Fires the hub's timers, for as long as the relay runs.
+    pub(crate) async fn run_timers(&self) {
+        loop {
+            let deadline = {
+                let mut state = self.lock();
+                let State { hub, effects, .. } = &mut *state;
+                hub.expire(self.clock.now(), effects);
+                self.apply(&mut state);
+                state.hub.deadline()
+            };
+            match deadline {
+                None => self.rescheduled.notified().await,
+                Some(deadline) => {
+                    tokio::select! {
+                        () = tokio::time::sleep_until(self.clock.instant(deadline)) => {}
+                        () = self.rescheduled.notified() => {}
+                    }
+                }
+            }
+        }
+    }
+
+    /// Closes every connection, present and future, and waits until the last one is gone.
+    ///
+    /// Cancel-safe: the closes go on.
+    pub(crate) async fn close_all(&self) {
+        {
+            let mut state = self.lock();
+            state.shutting_down = true;
+            for peer in state.peers.values() {
+                peer.close(Cause::ShuttingDown);
+            }
+        }
+        loop {
+            let emptied = self.emptied.notified();
+            if self.lock().peers.is_empty() {
+                return;
+            }
+            emptied.await;
+        }
+    }
+
+    fn forget(&self, peer: &Peer) {
+        let mut state = self.lock();
+        state.peers.remove(&peer.conn);
+        let server = &peer.table.server;
+        // Held by the map, and by the peer that is leaving.
+        if state
+            .tables
+            .get(server)
+            .is_some_and(|table| Arc::strong_count(table) <= 2)
+        {
+            state.tables.remove(server);
+        }
+        if state.peers.is_empty() {
+            self.emptied.notify_waiters();
+        }
+    }
+
+    /// Bytes of frames one parked phone may have waiting.
+    pub(crate) fn park_phone_bytes(&self) -> usize {
+        self.config.park_phone_bytes
+    }
+
+    /// Takes room for a parked frame. False: there is none.
+    pub(crate) fn reserve_park(&self, phone_bytes_now: usize, bytes: usize) -> bool {
+        self.park_budget().reserve(phone_bytes_now, bytes)
+    }
+
+    fn park_budget(&self) -> MutexGuard<'_, ParkBudget> {
+        // Plain arithmetic: nothing panics under this lock.
+        self.park.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn log_unknown_conn_id(&self, binary: &Peer, conn_id: &str) {
+        let server = &binary.table.server;
+        let fields: [(Key, &dyn std::fmt::Display); 2] =
+            [(Key::ServerId, server), (Key::ConnId, &conn_id)];
+        self.log.write(Event::BinaryForwarderUnknownConnId, &fields);
+    }
+
+    pub(crate) fn log_refused_frame(&self, phone: &Peer, overflow: Overflow) {
+        let server = &phone.table.server;
+        let fields: [(Key, &dyn std::fmt::Display); 3] = [
+            (Key::ServerId, server),
+            (Key::ConnId, &phone.conn_id),
+            (Key::Err, &overflow),
+        ];
+        self.log
+            .write(Event::BinaryForwarderPhoneEnqueueFailed, &fields);
+    }
+
+    /// Whole milliseconds since the relay started.
+    pub(crate) fn uptime(&self) -> Millis {
+        self.clock.now()
+    }
+}
+
+/// 32 bits from the system's generator, which does not fail once the system is up.
+fn random() -> u32 {
+    getrandom::u32().unwrap_or_else(|error| {
+        // Guessable conn_ids would let a binary's phones be confused after a restart.
+        panic!("the system's random generator fails: {error}")
+    })
+}

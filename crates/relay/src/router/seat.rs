@@ -1,0 +1,81 @@
+//! A connection's place in the registry. Giving it up, in whatever way a task ends, leaves the
+//! registry clean.
+
+use super::Router;
+use crate::http::gate::Permit;
+use crate::observe::log::{Event, Key};
+use crate::session::item::Item;
+use crate::session::peer::{Leg, Peer};
+use relay_core::PhoneEnd;
+use relay_proto::close::GOING_AWAY;
+use std::collections::VecDeque;
+use std::fmt::Display;
+use std::sync::Arc;
+
+/// Held by a connection's task from its claim, or its dial as a phone, until its end.
+pub(crate) struct Seat {
+    pub(crate) router: Arc<Router>,
+    pub(crate) peer: Arc<Peer>,
+    left: bool,
+    /// Its share of the connection limits, given back with the seat.
+    pub(crate) permit: Option<Permit>,
+}
+
+impl Seat {
+    pub(super) fn new(router: Arc<Router>, peer: Arc<Peer>) -> Self {
+        Self {
+            router,
+            peer,
+            left: false,
+            permit: None,
+        }
+    }
+
+    /// Registers the phone. The answer comes as an order.
+    pub(crate) fn register(&self) {
+        self.router.register(&self.peer);
+    }
+
+    /// The phone's reading side is over.
+    pub(crate) fn phone_gone(&mut self, end: PhoneEnd) {
+        if !std::mem::replace(&mut self.left, true) {
+            self.router.phone_gone(&self.peer, end);
+            if self.peer.was_admitted() {
+                self.log(Event::PhoneUnregistered, &[]);
+            }
+        }
+    }
+
+    /// The binary's reading side is over. `unwritten` did not reach it.
+    pub(crate) fn binary_gone(&mut self, unwritten: VecDeque<(Item, usize)>) {
+        if !std::mem::replace(&mut self.left, true) {
+            self.router.binary_gone(&self.peer, unwritten);
+        }
+    }
+
+    /// Writes a record with this connection's `server_id` and id in front.
+    pub(crate) fn log(&self, event: Event, fields: &[(Key, &dyn Display)]) {
+        let id = match self.peer.leg {
+            Leg::Binary { .. } => Key::BinaryConnId,
+            Leg::Phone { .. } => Key::ConnId,
+        };
+        let mut all: Vec<(Key, &dyn Display)> = Vec::with_capacity(fields.len() + 2);
+        all.push((Key::ServerId, &self.peer.table.server));
+        all.push((id, &self.peer.conn_id));
+        all.extend_from_slice(fields);
+        self.router.log.write(event, &all);
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        match self.peer.leg {
+            Leg::Binary { .. } => self.binary_gone(VecDeque::new()),
+            Leg::Phone { .. } => self.phone_gone(PhoneEnd {
+                code: GOING_AWAY,
+                silent: false,
+            }),
+        }
+        self.router.forget(&self.peer);
+    }
+}

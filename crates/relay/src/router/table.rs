@@ -1,0 +1,113 @@
+//! The phones of one server-id, as its holder finds them.
+
+use crate::session::peer::{Leg, Peer};
+use relay_core::{Conn, ServerId};
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// One server-id's registered phones by the last part of their conn_id, and who may address them.
+#[derive(Debug)]
+pub(crate) struct Table {
+    pub(crate) server: ServerId,
+    inner: Mutex<Inner>,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    holder: Option<Conn>,
+    phones: HashMap<u32, Arc<Peer>>,
+}
+
+impl Table {
+    pub(crate) fn new(server: ServerId) -> Self {
+        Self {
+            server,
+            inner: Mutex::default(),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        // No code panics while it holds the lock; if one did, the state is still whole.
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The phone with this conn_id, for the present holder only: a displaced one reaches nobody.
+    pub(crate) fn phone(&self, binary: Conn, conn_id: &str) -> Option<Arc<Peer>> {
+        let suffix = suffix(self.server.as_str(), conn_id)?;
+        let inner = self.lock();
+        if inner.holder != Some(binary) {
+            return None;
+        }
+        inner.phones.get(&suffix).cloned()
+    }
+
+    pub(super) fn is_holder(&self, binary: Conn) -> bool {
+        self.lock().holder == Some(binary)
+    }
+
+    pub(super) fn set_holder(&self, holder: Option<Conn>) {
+        self.lock().holder = holder;
+    }
+
+    pub(super) fn insert(&self, phone: &Arc<Peer>) {
+        if let Leg::Phone { suffix } = phone.leg {
+            self.lock().phones.insert(suffix, phone.clone());
+        }
+    }
+
+    pub(super) fn remove(&self, phone: &Peer) {
+        if let Leg::Phone { suffix } = phone.leg {
+            let mut inner = self.lock();
+            inner.phones.remove(&suffix);
+            if inner.phones.is_empty() {
+                inner.phones.shrink_to_fit();
+            }
+        }
+    }
+
+    pub(super) fn has_phone(&self, suffix: u32) -> bool {
+        self.lock().phones.contains_key(&suffix)
+    }
+}
+
+/// A phone's conn_id: unique over restarts of the relay, and hard to guess.
+pub(super) fn phone_conn_id(server: &ServerId, suffix: u32) -> String {
+    format!("client-{server}-{suffix:08x}")
+}
+
+/// The last part of a conn_id of this server-id. Exact: upper-case digits are somebody else's.
+fn suffix(server: &str, conn_id: &str) -> Option<u32> {
+    let digits = conn_id
+        .strip_prefix("client-")?
+        .strip_prefix(server)?
+        .strip_prefix('-')?;
+    let hex = |b: u8| matches!(b, b'0'..=b'9' | b'a'..=b'f');
+    if digits.len() != 8 || !digits.bytes().all(hex) {
+        return None;
+    }
+    u32::from_str_radix(digits, 16).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_conn_id_is_found_only_in_its_exact_spelling() {
+        let server = ServerId::new("a-b");
+        let conn_id = phone_conn_id(&server, 0x00ab_cdef);
+        assert_eq!(conn_id, "client-a-b-00abcdef");
+        assert_eq!(suffix("a-b", &conn_id), Some(0x00ab_cdef));
+        for other in [
+            "client-a-b-00ABCDEF",
+            "client-a-b-abcdef",
+            "client-a-b-+0abcdef",
+            "client-a-00abcdef",
+            "client-a-b-00abcdef ",
+            "server-a-b-00abcdef",
+            "",
+        ] {
+            assert_eq!(suffix("a-b", other), None, "{other}");
+        }
+    }
+}

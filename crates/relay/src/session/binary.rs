@@ -1,0 +1,134 @@
+//! The binary leg: every message is an envelope that says which phone it is for.
+
+use super::item::{Item, Meaning};
+use super::peer::Peer;
+use super::{End, Handler};
+use crate::observe::log::{Event, Key};
+use crate::observe::metrics::Direction;
+use crate::router::Seat;
+use relay_core::{Overflow, Path};
+use relay_proto::close::Cause;
+use relay_proto::envelope::{self, Directive};
+use relay_proto::ws::{Opcode, Payload};
+use std::collections::VecDeque;
+use std::ops::Range;
+use std::sync::Arc;
+
+/// The session of a binary, from its claim on.
+pub(crate) struct Binary {
+    seat: Seat,
+}
+
+/// An envelope without the borrow of its message.
+struct Addressed {
+    phone: Arc<Peer>,
+    frame: Option<Range<usize>>,
+    close_code: Option<u16>,
+}
+
+impl Binary {
+    pub(crate) fn new(seat: Seat) -> Self {
+        Self { seat }
+    }
+
+    /// Finds out whom the message is for. `None`: nobody, and that is logged.
+    fn address(&self, message: &[u8]) -> Option<Addressed> {
+        let directive = match envelope::parse(message) {
+            Ok(directive) => directive,
+            Err(error) => {
+                self.seat
+                    .log(Event::BinaryForwarderUnmarshalErr, &[(Key::Err, &error)]);
+                return None;
+            }
+        };
+        let (conn_id, frame, close_code) = match directive {
+            Directive::Frame { conn_id, frame } => (conn_id, Some(frame), None),
+            Directive::Close {
+                conn_id,
+                frame,
+                code,
+            } => (conn_id, frame, Some(code)),
+            Directive::PushWake(_) => {
+                let err = "push is off";
+                self.seat
+                    .log(Event::BinaryForwarderPushWakeDropped, &[(Key::Err, &err)]);
+                return None;
+            }
+        };
+        let Some(phone) = self.seat.peer.table.phone(self.seat.peer.conn, &conn_id) else {
+            self.seat
+                .router
+                .log_unknown_conn_id(&self.seat.peer, &conn_id);
+            return None;
+        };
+        let frame = frame.map(|frame| {
+            let start = frame.as_ptr() as usize - message.as_ptr() as usize;
+            start..start + frame.len()
+        });
+        Some(Addressed {
+            phone,
+            frame,
+            close_code,
+        })
+    }
+}
+
+impl Handler for Binary {
+    fn message(&mut self, _opcode: Opcode, message: Payload<'_>) -> Result<(), Cause> {
+        let Some(Addressed {
+            phone,
+            frame,
+            close_code,
+        }) = self.address(&message)
+        else {
+            return Ok(());
+        };
+        let cost = frame.as_ref().map_or(0, ExactSizeIterator::len);
+        let meaning = match close_code {
+            None => Meaning::Delivered,
+            Some(code) => Meaning::Directive {
+                code,
+                with_frame: frame.is_some(),
+            },
+        };
+        let item = match frame {
+            Some(span) => Item::frame(message, span, meaning),
+            None => Item::bare(meaning),
+        };
+        if let Err(overflow) = phone.deliver(item, cost, close_code) {
+            self.seat.router.log_refused_frame(&phone, overflow);
+            if overflow == Overflow::First {
+                phone.close(close_code.map_or(Cause::BacklogFull, Cause::DirectiveOverflow));
+            }
+        }
+        Ok(())
+    }
+
+    /// Nothing ever keeps the relay from reading a binary: its pongs and frames for other phones
+    /// must not wait for a slow one.
+    fn may_read(&mut self, _held_bytes: usize) -> usize {
+        usize::MAX
+    }
+
+    fn probe_answered(&mut self, probe: u32) {
+        self.seat.router.probe_answered(&self.seat.peer, probe);
+    }
+
+    fn path(&mut self, probe: u32, path: Path) {
+        self.seat.router.path(&self.seat.peer, probe, path);
+    }
+
+    fn written(&mut self, meaning: &Meaning) {
+        if matches!(meaning, Meaning::Forwarded) {
+            self.seat.router.metrics.frame(Direction::phone_to_binary);
+        }
+    }
+
+    fn left(&mut self, end: &End, unwritten: VecDeque<(Item, usize)>) {
+        if self.seat.peer.was_admitted() {
+            self.seat
+                .log(Event::BinaryForwarderReadEnd, &[(Key::Err, &end.text())]);
+        }
+        self.seat.binary_gone(unwritten);
+    }
+}

@@ -1,0 +1,179 @@
+//! One thing on its way to a peer: the bytes of a WebSocket frame, and what its arrival means.
+
+use super::peer::Peer;
+use relay_proto::envelope;
+use relay_proto::ws::{ControlFrame, Opcode, Payload, data_header, text_header};
+use std::io::IoSlice;
+use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+/// Payloads up to this many bytes are copied next to their header: one buffer is cheaper to write
+/// than two. Larger ones that already own their allocation are moved, never copied.
+const COPY_BYTES: usize = 2048;
+
+/// Bytes of one phone's frames that may wait for its binary before no more is read from it. A frame
+/// of the largest legitimate size fits; sixteen phones together stay at about a megabyte.
+pub(crate) const WINDOW_BYTES: usize = 64 * 1024;
+
+/// A phone whose window was full is read again when this much is left.
+pub(crate) const REOPEN_BYTES: usize = WINDOW_BYTES / 2;
+
+/// What has happened once an item is written.
+#[derive(Debug)]
+pub(crate) enum Meaning {
+    /// A ping, pong or close frame.
+    Control,
+    /// A phone's frame reached the binary.
+    Forwarded,
+    /// A close notice reached the binary.
+    Notice,
+    /// A frame reached the phone.
+    Delivered,
+    /// A close directive: its frame, if it has one, reached the phone, which is closed now.
+    Directive {
+        /// The code to close with.
+        code: u16,
+        /// It has a frame, which is counted.
+        with_frame: bool,
+    },
+}
+
+/// The bytes of one WebSocket frame in up to three parts, written front to back.
+#[derive(Debug)]
+pub(crate) struct Item {
+    head: Vec<u8>,
+    body: Vec<u8>,
+    span: Range<usize>,
+    tail: &'static [u8],
+    pub(crate) meaning: Meaning,
+    /// Gives the sender room again when this item is gone, written or not.
+    pub(crate) credit: Option<Credit>,
+}
+
+impl Item {
+    fn whole(head: Vec<u8>, meaning: Meaning) -> Self {
+        Self {
+            head,
+            body: Vec::new(),
+            span: 0..0,
+            tail: b"",
+            meaning,
+            credit: None,
+        }
+    }
+
+    pub(crate) fn control(frame: &ControlFrame) -> Self {
+        Self::whole(frame.to_vec(), Meaning::Control)
+    }
+
+    /// The envelope of a phone's frame: `prefix`, the frame's own bytes, a closing brace.
+    pub(crate) fn envelope(prefix: &[u8], frame: Payload<'_>, credit: Credit) -> Self {
+        let length = prefix.len() + frame.len() + envelope::SUFFIX.len();
+        let header = text_header(length);
+        let item = match frame {
+            Payload::Owned(body) if body.len() > COPY_BYTES => Self {
+                head: [&header, prefix].concat(),
+                span: 0..body.len(),
+                body,
+                tail: envelope::SUFFIX,
+                meaning: Meaning::Forwarded,
+                credit: None,
+            },
+            frame => {
+                let bytes = [&header, prefix, &frame, envelope::SUFFIX].concat();
+                Self::whole(bytes, Meaning::Forwarded)
+            }
+        };
+        Self {
+            credit: Some(credit),
+            ..item
+        }
+    }
+
+    /// A text message to a phone: the bytes `span` of `message`.
+    pub(crate) fn frame(message: Payload<'_>, span: Range<usize>, meaning: Meaning) -> Self {
+        let header = text_header(span.len());
+        match message {
+            Payload::Owned(body) if span.len() > COPY_BYTES => Self {
+                head: header.to_vec(),
+                body,
+                span,
+                tail: b"",
+                meaning,
+                credit: None,
+            },
+            message => Self::whole([&header, &message[span]].concat(), meaning),
+        }
+    }
+
+    /// Nothing to write, only to do: a close directive without a frame.
+    pub(crate) fn bare(meaning: Meaning) -> Self {
+        Self::whole(Vec::new(), meaning)
+    }
+
+    /// A message of either kind, whole.
+    pub(crate) fn message(opcode: Opcode, message: Payload<'_>, meaning: Meaning) -> Self {
+        let header = data_header(opcode, message.len());
+        Self {
+            span: 0..message.len(),
+            head: header.to_vec(),
+            body: message.into_vec(),
+            ..Self::whole(Vec::new(), meaning)
+        }
+    }
+
+    /// A text message to a binary that no phone sent.
+    pub(crate) fn notice(text: &[u8]) -> Self {
+        Self::whole([&text_header(text.len()), text].concat(), Meaning::Notice)
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.head.len() + self.span.len() + self.tail.len()
+    }
+
+    /// Appends the parts behind the first `skip` bytes.
+    pub(crate) fn slices<'a>(&'a self, mut skip: usize, out: &mut Vec<IoSlice<'a>>) {
+        for part in [&self.head[..], &self.body[self.span.clone()], self.tail] {
+            if skip >= part.len() {
+                skip -= part.len();
+                continue;
+            }
+            out.push(IoSlice::new(&part[skip..]));
+            skip = 0;
+        }
+    }
+}
+
+/// A phone's share of its binary's queue: taken when a frame is queued, given back when the frame
+/// is written or dropped. While a phone has used up its window nothing more is read from it.
+#[derive(Debug)]
+pub(crate) struct Credit {
+    pub(crate) phone: Arc<Peer>,
+    bytes: usize,
+}
+
+impl Credit {
+    pub(crate) fn take(phone: &Arc<Peer>, bytes: usize) -> Self {
+        phone.in_flight_bytes.fetch_add(bytes, Ordering::SeqCst);
+        Self {
+            phone: phone.clone(),
+            bytes,
+        }
+    }
+}
+
+impl Drop for Credit {
+    fn drop(&mut self) {
+        let before = self
+            .phone
+            .in_flight_bytes
+            .fetch_sub(self.bytes, Ordering::SeqCst);
+        if before - self.bytes <= REOPEN_BYTES
+            && self.phone.window_full.load(Ordering::SeqCst)
+            && self.phone.window_full.swap(false, Ordering::SeqCst)
+        {
+            self.phone.waker.wake();
+        }
+    }
+}

@@ -1,0 +1,318 @@
+//! One connection from its 101 to its last byte: the loop between a socket, the codec and the
+//! timers.
+//!
+//! A [`Session`] is a small future with a task of its own. It decides nothing: when to ping, close
+//! or give up is said by [`relay_core::Session`], where frames go by the [`Handler`] of its leg. It
+//! reads into a buffer shared by all sessions of a worker thread, so that an idle connection keeps
+//! no buffer at all.
+
+pub(crate) mod binary;
+pub mod echo;
+pub(crate) mod item;
+pub(crate) mod peer;
+pub(crate) mod phone;
+mod run;
+mod writer;
+
+use crate::clock::Clock;
+use bytes::Bytes;
+use item::{Item, Meaning};
+use peer::{Orders, Peer};
+use relay_core::{Millis, Path, SessionPolicy};
+use relay_proto::close::{self, Cause};
+use relay_proto::ws::{
+    self, CloseFrame, Control, ControlFrame, ControlPayload, Decoder, Event, Limits, Opcode,
+    Payload, Role, close_frame, control_frame,
+};
+use std::collections::VecDeque;
+use std::pin::Pin;
+use std::sync::Arc;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::time::Sleep;
+use writer::Writer;
+
+/// A connected byte stream whose path the kernel may know something about.
+pub trait Transport: AsyncRead + AsyncWrite + Unpin + Send + 'static {
+    /// Whether the peer's kernel still acknowledges what is sent.
+    fn path(&self) -> Path {
+        Path::Unknown
+    }
+}
+
+/// How a connection's reading side ended.
+#[derive(Debug)]
+pub(crate) struct End {
+    pub(crate) cause: Cause,
+    /// For a close notice: what the peer sent, or was sent by the relay; 1001 if it vanished.
+    pub(crate) code: u16,
+    /// In words, for the log; never anything a peer wrote.
+    pub(crate) detail: &'static str,
+}
+
+impl End {
+    /// For the log.
+    pub(crate) fn text(&self) -> String {
+        match self.cause {
+            Cause::PeerClosed => format!("{} with {}", self.detail, self.code),
+            Cause::PeerVanished => self.detail.to_owned(),
+            cause => format!("{}: {}", self.detail, cause.label()),
+        }
+    }
+}
+
+/// What the two legs, and the echo endpoint, do differently.
+pub(crate) trait Handler: Send + Unpin + 'static {
+    /// A complete message. `Err`: close the connection for this cause.
+    fn message(&mut self, opcode: Opcode, payload: Payload<'_>) -> Result<(), Cause>;
+
+    /// How many bytes may be read now, when `held_bytes` of an incomplete message are kept already.
+    fn may_read(&mut self, held_bytes: usize) -> usize;
+
+    /// Called at each wake-up, before anything is read.
+    fn wake(&mut self) -> Result<(), Cause> {
+        Ok(())
+    }
+
+    /// The peer answered this probe.
+    fn probe_answered(&mut self, _probe: u32) {}
+
+    /// What the kernel knows of the path, as asked for this probe.
+    fn path(&mut self, _probe: u32, _path: Path) {}
+
+    /// An item is on the wire.
+    fn written(&mut self, _meaning: &Meaning) {}
+
+    /// The item that could not be written, or none if nothing was under way.
+    fn write_failed(&mut self, _meaning: Option<&Meaning>, _detail: &'static str) {}
+
+    /// The connection has no reading side any more; called once. `unwritten` were taken from the
+    /// outbox and did not reach the peer.
+    fn left(&mut self, end: &End, unwritten: VecDeque<(Item, usize)>);
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    /// Messages flow.
+    Open,
+    /// Our Close is queued or sent.
+    Closing {
+        sent: bool,
+    },
+    /// Our FIN is due.
+    Finishing,
+    /// Our FIN is sent; what still comes in is discarded, so that no reset destroys our Close.
+    Lingering,
+    Done,
+}
+
+/// A connection's task. Resolves when the connection is over; dropping it earlier cuts it.
+pub(crate) struct Session<S, H> {
+    peer: Arc<Peer>,
+    socket: S,
+    handler: H,
+    decoder: Decoder,
+    /// The decoder cannot go on: bytes are only discarded.
+    deaf: bool,
+    life: relay_core::Session,
+    clock: Clock,
+    writer: Writer,
+    write_blocked: bool,
+    admitted: bool,
+    phase: Phase,
+    left: bool,
+    /// What came behind the HTTP request in the same read.
+    early: Option<Bytes>,
+    pong: Option<Box<ControlFrame>>,
+    ping: Option<u32>,
+    probe: Option<u32>,
+    timer: Pin<Box<Sleep>>,
+    armed: Millis,
+}
+
+/// What a session starts from.
+pub(crate) struct Start<S, H> {
+    pub(crate) peer: Arc<Peer>,
+    pub(crate) socket: S,
+    pub(crate) handler: H,
+    pub(crate) limits: Limits,
+    pub(crate) policy: SessionPolicy,
+    pub(crate) clock: Clock,
+    pub(crate) early: Bytes,
+}
+
+impl<S: Transport, H: Handler> Session<S, H> {
+    pub(crate) fn new(start: Start<S, H>) -> Self {
+        let now = start.clock.now();
+        Self {
+            peer: start.peer,
+            socket: start.socket,
+            handler: start.handler,
+            decoder: Decoder::new(Role::Server, start.limits),
+            deaf: false,
+            life: relay_core::Session::new(&start.policy),
+            clock: start.clock,
+            writer: Writer::default(),
+            write_blocked: false,
+            admitted: false,
+            phase: Phase::Open,
+            left: false,
+            early: Some(start.early).filter(|bytes| !bytes.is_empty()),
+            pong: None,
+            ping: None,
+            probe: None,
+            timer: Box::pin(tokio::time::sleep_until(start.clock.instant(now))),
+            armed: Millis(0),
+        }
+    }
+
+    fn obey(&mut self, now: Millis) {
+        let orders = std::mem::take(&mut self.peer.lock().orders);
+        let Orders {
+            close,
+            probe,
+            check_path,
+            admitted,
+        } = orders;
+        if admitted && !self.admitted {
+            self.admitted = true;
+            self.life.registered(now);
+        }
+        if probe.is_some() {
+            self.probe = probe;
+        }
+        if let Some(probe) = check_path {
+            let path = self.socket.path();
+            self.handler.path(probe, path);
+        }
+        if let Some(cause) = close {
+            self.close(cause, now);
+        } else if self.phase == Phase::Open
+            && let Err(cause) = self.handler.wake()
+        {
+            self.close(cause, now);
+        }
+    }
+
+    /// Tells the handler, once, that the reading side is over. With `finish_item` a frame that is
+    /// on the wire in part still goes out.
+    fn leave(&mut self, end: &End, finish_item: bool) {
+        let unwritten = self.writer.take(finish_item);
+        if !std::mem::replace(&mut self.left, true) {
+            self.handler.left(end, unwritten);
+        }
+    }
+
+    /// Starts the closing handshake, or drops the connection where none is possible.
+    fn close(&mut self, cause: Cause, now: Millis) {
+        if self.phase != Phase::Open {
+            return;
+        }
+        let close = cause.close();
+        let frame = close.and_then(|close| close_frame(close.code, close.reason));
+        // A holder that is gone must not keep the frame it got half of: its successor wants it whole.
+        let stuck = self.write_blocked && self.writer.is_mid_item();
+        let gone = stuck && matches!(cause, Cause::HeartbeatTimeout | Cause::Displaced);
+        let (Some(close), Some(frame), false) = (close, frame, gone) else {
+            return self.cut(cause, "closed by the relay");
+        };
+        // The session has just been open, so this is the Close from above.
+        let _ = self.life.close_requested(now, cause);
+        let end = End {
+            cause,
+            code: close.code,
+            detail: "closed by the relay",
+        };
+        self.start_closing(&end, &frame);
+    }
+
+    /// Answers the peer's Close with the same one, or takes it as the answer to ours.
+    fn peer_closed(&mut self, frame: Option<&CloseFrame>, now: Millis) {
+        if !self.life.peer_closed(now) {
+            return;
+        }
+        let code = frame.map_or(close::NO_STATUS, |frame| frame.code);
+        let reason = frame.map_or("", CloseFrame::reason);
+        let end = End {
+            cause: Cause::PeerClosed,
+            code,
+            detail: "closed by the peer",
+        };
+        match close_frame(code, reason) {
+            Some(echo) => self.start_closing(&end, &echo),
+            None => self.cut(end.cause, end.detail),
+        }
+    }
+
+    fn start_closing(&mut self, end: &End, frame: &ControlFrame) {
+        self.leave(end, true);
+        self.pong = None;
+        self.ping = None;
+        self.probe = None;
+        self.decoder.discard_messages();
+        self.writer.push_control(Item::control(frame));
+        self.phase = Phase::Closing { sent: false };
+    }
+
+    /// The decoder found something it cannot go on after. A Close from the peer cannot be recognised
+    /// any more, so none is waited for.
+    fn broken(&mut self, error: &ws::Error, now: Millis) {
+        self.deaf = true;
+        self.close(
+            match error {
+                ws::Error::Protocol(reason) => Cause::Protocol(reason),
+                ws::Error::InvalidUtf8 => Cause::InvalidUtf8,
+                ws::Error::TooBig { .. } => Cause::MessageTooBig,
+            },
+            now,
+        );
+        // False: there is nothing to echo.
+        let _ = self.life.peer_closed(now);
+    }
+
+    /// Ends the connection without a word.
+    fn cut(&mut self, cause: Cause, detail: &'static str) {
+        self.phase = Phase::Done;
+        self.leave(
+            &End {
+                cause,
+                code: close::GOING_AWAY,
+                detail,
+            },
+            false,
+        );
+    }
+
+    /// One event from the peer. True if a data message is complete with it.
+    fn event(&mut self, event: Event<'_>, now: Millis) -> bool {
+        let open = self.phase == Phase::Open;
+        match event {
+            Event::Message { opcode, payload } => {
+                if open && let Err(cause) = self.handler.message(opcode, payload) {
+                    self.close(cause, now);
+                }
+                return true;
+            }
+            // The newest ping is the one to answer (RFC 6455, section 5.5.3): a pong that still
+            // waits is replaced, so that pings cost nothing however many come.
+            Event::Ping(payload) if open => {
+                self.pong = Some(Box::new(control_frame(Control::Pong, &payload)));
+            }
+            Event::Pong(payload) => self.pong(&payload),
+            Event::Close(frame) => self.peer_closed(frame.as_ref(), now),
+            Event::Ping(_) => {}
+        }
+        false
+    }
+
+    /// Our pings carry a decimal number, those of a probe behind a `p`. Other pongs mean nothing.
+    fn pong(&mut self, payload: &ControlPayload) {
+        let Ok(text) = std::str::from_utf8(payload) else {
+            return;
+        };
+        match text.strip_prefix('p').map(str::parse) {
+            Some(Ok(probe)) => self.handler.probe_answered(probe),
+            Some(Err(_)) => {}
+            None => drop(text.parse().map(|number| self.life.pong(number))),
+        }
+    }
+}

@@ -1,0 +1,201 @@
+//! The shared half of a connection: what other tasks may do to it.
+//!
+//! Each connection has one task, which alone touches its socket. Everybody else holds a [`Peer`]:
+//! they queue items in its outbox or leave it an order, and wake the task.
+//!
+//! Lock order: the router's state, then a phone's [`Peer`], then its binary's.
+
+use super::item::Item;
+use crate::router::Table;
+use atomic_waker::AtomicWaker;
+use relay_core::Conn;
+use relay_core::outbox::{Outbox, Overflow};
+use relay_proto::close::Cause;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// Which kind of peer a connection belongs to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Leg {
+    /// A user's daemon.
+    Binary {
+        /// It named its process, and may continue its tenure after a disconnect.
+        resumable: bool,
+    },
+    /// An app.
+    Phone {
+        /// The last part of its conn_id; unique among the phones of its server-id.
+        suffix: u32,
+    },
+}
+
+/// Where a phone's frames go.
+#[derive(Debug)]
+pub(crate) enum Route {
+    /// Nowhere yet: the next frame asks the router.
+    Ask,
+    /// Into the outbox of this binary.
+    To(Arc<Peer>),
+    /// Kept here, in order, until the binary returns.
+    Parked {
+        /// The frames, oldest first.
+        frames: Vec<Vec<u8>>,
+        /// The router knows that there are frames.
+        announced: bool,
+    },
+}
+
+/// What a connection's task is asked to do. Each order overwrites the one before it.
+#[derive(Debug, Default)]
+pub(crate) struct Orders {
+    /// Begin the closing handshake.
+    pub(crate) close: Option<Cause>,
+    /// Send a ping with this probe number.
+    pub(crate) probe: Option<u32>,
+    /// Say whether the kernel still hears from the peer, for this probe.
+    pub(crate) check_path: Option<u32>,
+    /// The registry took the connection in.
+    pub(crate) admitted: bool,
+}
+
+#[derive(Debug)]
+pub(crate) struct Inner {
+    pub(crate) outbox: Outbox<Item>,
+    pub(crate) orders: Orders,
+    pub(crate) route: Route,
+    /// The task has nothing to write and wants to know when that changes.
+    pub(crate) idle: bool,
+    /// The binary asked for the end of this phone: it wants no close notice.
+    pub(crate) directed: bool,
+}
+
+/// The shared half of a connection.
+#[derive(Debug)]
+pub(crate) struct Peer {
+    pub(crate) conn: Conn,
+    pub(crate) leg: Leg,
+    pub(crate) table: Arc<Table>,
+    /// The conn_id: on the wire for a phone, in logs for both.
+    pub(crate) conn_id: Box<str>,
+    /// Host part of the TCP peer's address.
+    pub(crate) remote: Box<str>,
+    /// What the peer says of itself, for the log: a binary's version, a phone's device name.
+    pub(crate) label: Box<str>,
+    pub(crate) waker: AtomicWaker,
+    admitted: AtomicBool,
+    /// Bytes of this phone's frames in its binary's outbox.
+    pub(crate) in_flight_bytes: AtomicUsize,
+    /// The phone's task waits for its window to open.
+    pub(crate) window_full: AtomicBool,
+    inner: Mutex<Inner>,
+}
+
+impl Peer {
+    pub(crate) fn new(
+        conn: Conn,
+        leg: Leg,
+        table: Arc<Table>,
+        conn_id: String,
+        remote: &str,
+        label: String,
+        outbox_bytes: usize,
+    ) -> Self {
+        Self {
+            conn,
+            leg,
+            table,
+            conn_id: conn_id.into(),
+            remote: remote.into(),
+            label: label.into(),
+            waker: AtomicWaker::new(),
+            admitted: AtomicBool::new(false),
+            in_flight_bytes: AtomicUsize::new(0),
+            window_full: AtomicBool::new(false),
+            inner: Mutex::new(Inner {
+                outbox: Outbox::new(outbox_bytes),
+                orders: Orders::default(),
+                route: Route::Ask,
+                idle: false,
+                directed: false,
+            }),
+        }
+    }
+
+    pub(crate) fn lock(&self) -> MutexGuard<'_, Inner> {
+        // No code panics while it holds the lock; if one did, the state is still whole.
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Leaves an order and wakes the task.
+    pub(crate) fn order(&self, change: impl FnOnce(&mut Orders)) {
+        change(&mut self.lock().orders);
+        self.waker.wake();
+    }
+
+    /// Tells the task that the registry took the connection in.
+    pub(crate) fn admit(&self) {
+        self.admitted.store(true, Ordering::Release);
+        self.order(|orders| orders.admitted = true);
+    }
+
+    /// Whether the registry ever took the connection in.
+    pub(crate) fn was_admitted(&self) -> bool {
+        self.admitted.load(Ordering::Acquire)
+    }
+
+    /// Orders the closing handshake. The first order stands.
+    pub(crate) fn close(&self, cause: Cause) {
+        self.order(|orders| {
+            orders.close.get_or_insert(cause);
+        });
+    }
+
+    /// Queues an item. A task that is busy writing finds it by itself; an idle one is woken.
+    pub(crate) fn push(&self, item: Item, cost_bytes: usize) -> Result<(), Overflow> {
+        let mut inner = self.lock();
+        inner.outbox.push(item, cost_bytes)?;
+        let wake = std::mem::take(&mut inner.idle);
+        drop(inner);
+        if wake {
+            self.waker.wake();
+        }
+        Ok(())
+    }
+
+    /// Takes what waits in the outbox and closes it.
+    pub(crate) fn drain(&self) -> Vec<(Item, usize)> {
+        let mut inner = self.lock();
+        let items = std::iter::from_fn(|| inner.outbox.pop()).collect();
+        inner.outbox.close();
+        items
+    }
+
+    /// Queues what its binary sends to this phone. After a close directive nothing more is taken, and
+    /// the end of this phone is no news to the binary.
+    pub(crate) fn deliver(
+        &self,
+        item: Item,
+        cost_bytes: usize,
+        close_code: Option<u16>,
+    ) -> Result<(), Overflow> {
+        let mut inner = self.lock();
+        if inner.directed {
+            return Err(Overflow::Closed);
+        }
+        inner.directed = close_code.is_some() && !inner.outbox.is_closed();
+        drop(inner);
+        self.push(item, cost_bytes)
+    }
+
+    /// Frames it has parked, for delivery or to be dropped; it asks from now on.
+    pub(crate) fn take_parked(&self) -> Vec<Vec<u8>> {
+        let mut inner = self.lock();
+        match std::mem::replace(&mut inner.route, Route::Ask) {
+            Route::Parked { frames, .. } => frames,
+            other => {
+                inner.route = other;
+                Vec::new()
+            }
+        }
+    }
+}

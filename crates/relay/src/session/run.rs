@@ -1,0 +1,255 @@
+//! The loop of a session: obey, write, read, look at the clock, until nothing moves.
+
+use super::item::{Item, Meaning};
+use super::{End, Handler, Phase, Session, Transport};
+use relay_core::{Action, Millis};
+use relay_proto::close::{self, Cause};
+use relay_proto::ws::{Control, control_frame};
+use std::cell::RefCell;
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use tokio::io::ReadBuf;
+
+/// Bytes read at once.
+pub(super) const READ_BYTES: usize = 64 * 1024;
+
+/// Reads in a row before other tasks get their turn.
+const ROUNDS: usize = 8;
+
+thread_local!(static READ_BUFFER: RefCell<Box<[u8]>> = RefCell::new(vec![0; READ_BYTES].into()));
+
+impl<S: Transport, H: Handler> Future for Session<S, H> {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let me = self.get_mut();
+        me.peer.waker.register(cx.waker());
+        for _ in 0..ROUNDS {
+            let now = me.clock.now();
+            me.obey(now);
+            me.write(cx, now);
+            let read = me.read(cx, now);
+            me.expire(now);
+            if me.phase == Phase::Done {
+                return Poll::Ready(());
+            }
+            if !read && me.settled() && me.armed(cx) {
+                return Poll::Pending;
+            }
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+}
+
+impl<S: Transport, H: Handler> Session<S, H> {
+    /// Writes until the socket is full or nothing waits.
+    fn write(&mut self, cx: &mut Context<'_>, now: Millis) {
+        loop {
+            self.queue_controls();
+            if self.phase == Phase::Open {
+                self.writer.refill(&self.peer);
+            }
+            self.complete_written(now);
+            if self.writer.is_empty() {
+                break;
+            }
+            match self.writer.poll_write(&mut self.socket, cx) {
+                Poll::Ready(Ok(())) => self.complete_written(now),
+                Poll::Ready(Err(_)) => {
+                    return self.write_failed(Cause::PeerVanished, "write failed");
+                }
+                Poll::Pending => {
+                    self.write_blocked = true;
+                    return self.life.write_blocked(now);
+                }
+            }
+        }
+        match Pin::new(&mut self.socket).poll_flush(cx) {
+            Poll::Ready(Ok(())) => {}
+            Poll::Ready(Err(_)) => return self.write_failed(Cause::PeerVanished, "write failed"),
+            Poll::Pending => {
+                self.write_blocked = true;
+                return self.life.write_blocked(now);
+            }
+        }
+        self.write_blocked = false;
+        self.life.write_idle();
+        match self.phase {
+            Phase::Closing { sent: false } => {
+                self.life.close_sent(now);
+                self.phase = Phase::Closing { sent: true };
+            }
+            Phase::Finishing => self.finish(cx, now),
+            _ => {}
+        }
+    }
+
+    /// Turns pending pings and pongs into items.
+    fn queue_controls(&mut self) {
+        if self.writer.has_control() {
+            return;
+        }
+        if let Some(pong) = self.pong.take() {
+            self.writer.push_control(Item::control(&pong));
+        }
+        let numbers = [
+            self.ping.take().map(|number| number.to_string()),
+            self.probe.take().map(|number| format!("p{number}")),
+        ];
+        for payload in numbers.into_iter().flatten() {
+            let ping = control_frame(Control::Ping, payload.as_bytes());
+            self.writer.push_control(Item::control(&ping));
+        }
+    }
+
+    /// Accounts for the items that are on the wire.
+    fn complete_written(&mut self, now: Millis) {
+        while let Some((item, cost)) = self.writer.pop_written() {
+            self.life.write_advanced(now);
+            self.write_blocked = false;
+            if cost > 0 {
+                self.peer.lock().outbox.written(cost);
+            }
+            self.handler.written(&item.meaning);
+            if let Meaning::Directive { code, .. } = item.meaning {
+                self.close(Cause::Directive(code), now);
+            }
+        }
+    }
+
+    fn write_failed(&mut self, cause: Cause, detail: &'static str) {
+        if self.phase == Phase::Open {
+            self.handler
+                .write_failed(self.writer.front().map(|item| &item.meaning), detail);
+        }
+        self.cut(cause, detail);
+    }
+
+    /// Sends our FIN and waits for the peer's.
+    fn finish(&mut self, cx: &mut Context<'_>, now: Millis) {
+        match Pin::new(&mut self.socket).poll_shutdown(cx) {
+            Poll::Ready(Ok(())) => {
+                self.life.fin_sent(now);
+                self.phase = Phase::Lingering;
+            }
+            Poll::Ready(Err(_)) => self.phase = Phase::Done,
+            Poll::Pending => self.write_blocked = true,
+        }
+    }
+
+    /// Reads once. False if there was nothing to read, or nothing may be read now.
+    fn read(&mut self, cx: &mut Context<'_>, now: Millis) -> bool {
+        let allowed = match self.phase {
+            Phase::Done => return false,
+            Phase::Open if !self.admitted => return false,
+            Phase::Open => self
+                .handler
+                .may_read(self.decoder.held_bytes())
+                .min(READ_BYTES),
+            _ => READ_BYTES,
+        };
+        if allowed == 0 {
+            return false;
+        }
+        READ_BUFFER.with_borrow_mut(|buffer| {
+            if let Some(early) = self.early.take() {
+                let part = early.len().min(allowed);
+                buffer[..part].copy_from_slice(&early[..part]);
+                self.early = Some(early.slice(part..)).filter(|rest| !rest.is_empty());
+                self.take_bytes(&mut buffer[..part], now);
+                return true;
+            }
+            let mut unfilled = ReadBuf::new(&mut buffer[..allowed]);
+            match Pin::new(&mut self.socket).poll_read(cx, &mut unfilled) {
+                Poll::Pending => return false,
+                Poll::Ready(Ok(())) if unfilled.filled().is_empty() => self.ended("end of stream"),
+                Poll::Ready(Ok(())) => self.take_bytes(unfilled.filled_mut(), now),
+                Poll::Ready(Err(_)) => self.ended("connection lost"),
+            }
+            true
+        })
+    }
+
+    fn take_bytes(&mut self, mut input: &mut [u8], now: Millis) {
+        let mut finished = false;
+        while !self.deaf && self.phase != Phase::Done {
+            match self.decoder.decode(&mut input) {
+                Ok(Some(event)) => finished |= self.event(event, now),
+                Ok(None) => break,
+                Err(error) => self.broken(&error, now),
+            }
+        }
+        if finished {
+            self.life.message_finished();
+        }
+        if self.phase == Phase::Open && self.decoder.mid_message() {
+            self.life.message_started(now);
+        }
+    }
+
+    /// The peer's end of the stream, or its loss.
+    fn ended(&mut self, detail: &'static str) {
+        self.phase = Phase::Done;
+        self.leave(
+            &End {
+                cause: Cause::PeerVanished,
+                code: close::GOING_AWAY,
+                detail,
+            },
+            false,
+        );
+    }
+
+    fn expire(&mut self, now: Millis) {
+        while self.phase != Phase::Done
+            && let Some(action) = self.life.expire(now)
+        {
+            match action {
+                Action::Ping(number) => self.ping = Some(number),
+                Action::Close(cause) => self.close(cause, now),
+                Action::Cut(cause) => self.write_failed(cause, "write timed out"),
+                Action::Fin => self.phase = Phase::Finishing,
+                Action::Drop => self.cut(Cause::PeerVanished, "did not finish the close handshake"),
+            }
+        }
+    }
+
+    /// Whether nothing is left to do until somebody wakes this task. If so, it is marked idle.
+    fn settled(&mut self) -> bool {
+        if self.pong.is_some() || self.ping.is_some() || self.probe.is_some() {
+            return self.write_blocked;
+        }
+        let mut inner = self.peer.lock();
+        let orders = &inner.orders;
+        if orders.close.is_some() && self.phase == Phase::Open
+            || orders.probe.is_some()
+            || orders.check_path.is_some()
+            || orders.admitted
+        {
+            return false;
+        }
+        match self.phase {
+            Phase::Open => {
+                inner.idle = !self.write_blocked && inner.outbox.is_empty();
+                inner.idle || self.write_blocked
+            }
+            Phase::Closing { sent: false } => self.write_blocked,
+            Phase::Finishing => self.write_blocked,
+            Phase::Closing { .. } | Phase::Lingering | Phase::Done => true,
+        }
+    }
+
+    /// Sets the timer for the next deadline. False if that has passed already.
+    fn armed(&mut self, cx: &mut Context<'_>) -> bool {
+        let Some(deadline) = self.life.deadline() else {
+            return true;
+        };
+        if self.armed != deadline {
+            self.armed = deadline;
+            self.timer.as_mut().reset(self.clock.instant(deadline));
+        }
+        self.timer.as_mut().poll(cx).is_pending()
+    }
+}

@@ -1,0 +1,112 @@
+//! The one writer of a connection: takes items from the outbox in batches and writes them vectored.
+
+use super::item::{Item, Meaning};
+use super::peer::Peer;
+use std::collections::VecDeque;
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use tokio::io::AsyncWrite;
+
+/// Items taken from the outbox at once.
+const BATCH_ITEMS: usize = 32;
+
+/// Items on their way into the socket, oldest first.
+#[derive(Debug, Default)]
+pub(super) struct Writer {
+    items: VecDeque<(Item, usize)>,
+    /// Bytes of the oldest item that are written.
+    offset: usize,
+}
+
+impl Writer {
+    pub(super) fn is_empty(&self) -> bool {
+        self.items.is_empty()
+    }
+
+    /// Whether an item is written in part.
+    pub(super) fn is_mid_item(&self) -> bool {
+        self.offset > 0
+    }
+
+    /// Takes what waits in the outbox.
+    pub(super) fn refill(&mut self, peer: &Peer) {
+        if self.items.len() >= BATCH_ITEMS {
+            return;
+        }
+        let mut inner = peer.lock();
+        while self.items.len() < BATCH_ITEMS {
+            let Some(popped) = inner.outbox.pop() else {
+                break;
+            };
+            self.items.push_back(popped);
+        }
+    }
+
+    /// Whether a control frame waits. The next one has to wait in its place until this one is out: a
+    /// peer that doesn't read can make the relay hold one reply, never a queue of them.
+    pub(super) fn has_control(&self) -> bool {
+        // They are put in front, at most one of each kind, behind at most one partly written item.
+        self.items
+            .iter()
+            .take(4)
+            .any(|(item, _)| matches!(item.meaning, Meaning::Control))
+    }
+
+    /// Puts a control frame in front of everything that is not yet on the wire.
+    pub(super) fn push_control(&mut self, item: Item) {
+        let position = usize::from(self.is_mid_item()).min(self.items.len());
+        self.items.insert(position, (item, 0));
+    }
+
+    /// Gives up what is not on the wire. With `finish_item` an item that is written in part stays, so
+    /// that the frame is completed; without, it is given up like the others.
+    pub(super) fn take(&mut self, finish_item: bool) -> VecDeque<(Item, usize)> {
+        let mut items = std::mem::take(&mut self.items);
+        if finish_item && self.is_mid_item() {
+            self.items.extend(items.pop_front());
+        } else {
+            self.offset = 0;
+        }
+        items
+    }
+
+    /// The next item that is written to its last byte.
+    pub(super) fn pop_written(&mut self) -> Option<(Item, usize)> {
+        let (front, _) = self.items.front()?;
+        if self.offset < front.len() {
+            return None;
+        }
+        self.offset -= front.len();
+        let written = self.items.pop_front();
+        if self.items.is_empty() && self.items.capacity() > BATCH_ITEMS {
+            self.items = VecDeque::new();
+        }
+        written
+    }
+
+    /// The item whose bytes are next.
+    pub(super) fn front(&self) -> Option<&Item> {
+        self.items.front().map(|(item, _)| item)
+    }
+
+    /// Writes once. Items may be complete afterwards: see [`Self::pop_written`].
+    pub(super) fn poll_write<S: AsyncWrite + Unpin>(
+        &mut self,
+        socket: &mut S,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<()>> {
+        let mut slices: Vec<IoSlice<'_>> = Vec::with_capacity(3 * self.items.len());
+        let mut skip = self.offset;
+        for (item, _) in &self.items {
+            item.slices(skip, &mut slices);
+            skip = 0;
+        }
+        let written = ready!(Pin::new(socket).poll_write_vectored(cx, &slices))?;
+        if written == 0 {
+            return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+        }
+        self.offset += written;
+        Poll::Ready(Ok(()))
+    }
+}
