@@ -21,7 +21,7 @@ pub const OUTBOX_ITEM_BYTES: usize = 64;
 pub const PARK_PHONE_BYTES: usize = 65_536;
 
 /// What all parked phones together may have waiting, in bytes, unless configured: 512 phones at their own limit,
-/// or some 30,000 with a handshake each. An eighth of the smallest machine the relay is sold for (256 MB).
+/// or some 30,000 with a handshake each. An eighth of a machine with 256 MB.
 pub const PARK_TOTAL_BYTES: usize = 32 * 1024 * 1024;
 
 /// Phones one server-id may have, parked ones included: a person's devices, with room.
