@@ -287,7 +287,7 @@ impl prometheus_client::collector::Collector for FrameCollector {
         }
         use prometheus_client::encoding::EncodeMetric;
         let metric = encoder.encode_descriptor(
-            "pyrycode_relay_frames_forwarded",
+            "frames_forwarded",
             "Frames written to the other side",
             None,
             family.metric_type(),
