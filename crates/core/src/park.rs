@@ -41,15 +41,10 @@ impl ParkBudget {
     /// the relay would have too much: then the phone isn't read any further.
     #[must_use]
     pub const fn reserve(&mut self, phone_bytes_now: usize, n: usize) -> bool {
-        let fits = phone_bytes_now.saturating_add(n) <= self.phone_bytes
-            && self.used_bytes.saturating_add(n) <= self.total_bytes;
-        if fits {
-            self.used_bytes += n;
-        }
-        fits
+        phone_bytes_now.saturating_add(n) <= self.phone_bytes && self.reserve_shared(n)
     }
 
-    /// Gives back `n` bytes that [`reserve`](Self::reserve) took.
+    /// Gives back `n` bytes that were taken.
     pub const fn release(&mut self, n: usize) {
         self.used_bytes = self.used_bytes.saturating_sub(n);
     }
@@ -89,6 +84,16 @@ mod tests {
         assert!(budget.reserve(40, 60));
         budget.release(100);
         assert_eq!(budget.used_bytes(), 0);
+    }
+
+    #[test]
+    fn shared_bytes_count_against_the_total_only() {
+        let mut budget = ParkBudget::new(100).with_phone_bytes(10);
+        assert!(!budget.reserve(0, 11));
+        assert!(budget.reserve_shared(90));
+        assert!(!budget.reserve_shared(11));
+        assert!(budget.reserve(0, 10));
+        assert_eq!(budget.used_bytes(), 100);
     }
 
     #[test]

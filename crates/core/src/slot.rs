@@ -191,9 +191,10 @@ pub enum Effect {
         /// The code.
         code: u16,
     },
-    /// The phone left, but its binary may come back to read what it sent: keep its parked frames, if any, until
-    /// [`Effect::DeliverDeparted`] or [`Effect::ForgetDeparted`]; one of them follows. Without this effect, the
-    /// parked frames of a phone that leaves are to be dropped.
+    /// The phone left, or was evicted just now, and its binary may come back to read what it sent and to be told:
+    /// keep its conn_id and its parked frames, if any, until [`Effect::DeliverDeparted`] or
+    /// [`Effect::ForgetDeparted`]; one of them follows. Without this effect, the parked frames of a phone that
+    /// leaves are to be dropped.
     Departed {
         /// The phone.
         phone: Conn,
@@ -288,8 +289,6 @@ pub(crate) struct Grace {
 pub(crate) struct Departed {
     pub(crate) conn: Conn,
     pub(crate) code: u16,
-    /// Its parked frames are kept (false: it was evicted, and they were dropped).
-    pub(crate) kept: bool,
 }
 
 /// A registered phone.

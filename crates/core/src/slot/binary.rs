@@ -4,7 +4,7 @@ use std::mem;
 
 use relay_proto::close::Cause;
 
-use super::{Claim, Claimant, Context, Effect, Grace, Live, Path, Slot, Tenure};
+use super::{Claim, Claimant, Context, Departed, Effect, Grace, Live, Path, Slot, Tenure};
 use crate::{Conn, Instance};
 
 impl Slot {
@@ -210,21 +210,17 @@ fn same_process(a: &Option<Instance>, b: &Option<Instance>) -> bool {
 /// The phones that left during grace: their last frames and their notices go to the binary that resumed the
 /// tenure, if one did.
 fn settle_departed(grace: Grace, resumed_by: Option<Conn>, cx: &mut Context<'_>) {
-    for departed in grace.departed {
-        let phone = departed.conn;
+    for Departed { conn: phone, code } in grace.departed {
         match resumed_by {
             Some(binary) => {
-                if departed.kept {
-                    cx.emit(Effect::DeliverDeparted { phone, binary });
-                }
+                cx.emit(Effect::DeliverDeparted { phone, binary });
                 cx.emit(Effect::Notice {
                     binary,
                     phone,
-                    code: departed.code,
+                    code,
                 });
             }
-            None if departed.kept => cx.emit(Effect::ForgetDeparted { phone }),
-            None => {}
+            None => cx.emit(Effect::ForgetDeparted { phone }),
         }
     }
 }

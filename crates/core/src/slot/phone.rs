@@ -71,40 +71,48 @@ impl Slot {
     /// it was waiting for a binary, is never mentioned.
     pub(super) fn phone_gone(&mut self, conn: Conn, end: PhoneEnd, cx: &mut Context<'_>) {
         let Some(index) = self.position(conn) else {
-            return self.evicted_gone(conn, end);
+            return self.evicted_gone(conn, end, cx);
         };
         let phone = self.phones.remove(index);
         if end.silent {
             return;
         }
-        match &mut self.tenure {
-            Tenure::Live(live) => {
-                cx.emit(Effect::Notice {
-                    binary: live.holder,
-                    phone: conn,
-                    code: end.code,
-                });
-            }
-            Tenure::Grace(grace) if phone.heard && grace.can_resume() => {
-                grace.departed.push(Departed {
-                    conn,
-                    code: end.code,
-                    kept: true,
-                });
-                cx.emit(Effect::Departed { phone: conn });
-            }
-            Tenure::Grace(_) | Tenure::Empty => {}
+        if let Tenure::Live(live) = &self.tenure {
+            cx.emit(Effect::Notice {
+                binary: live.holder,
+                phone: conn,
+                code: end.code,
+            });
         }
+        self.remember_departed(&phone, end.code, cx);
     }
 
     /// A phone that was evicted before is gone now. It may turn out that its binary had asked for that.
-    fn evicted_gone(&mut self, conn: Conn, end: PhoneEnd) {
+    fn evicted_gone(&mut self, conn: Conn, end: PhoneEnd, cx: &mut Context<'_>) {
+        let Tenure::Grace(grace) = &mut self.tenure else {
+            return;
+        };
+        let departed = grace
+            .departed
+            .iter()
+            .position(|departed| departed.conn == conn);
+        if let Some(index) = departed.filter(|_| end.silent) {
+            grace.departed.remove(index);
+            cx.emit(Effect::ForgetDeparted { phone: conn });
+        }
+    }
+
+    /// In grace, a process that may resume its tenure will want to know which of its phones are gone.
+    fn remember_departed(&mut self, phone: &Phone, code: u16, cx: &mut Context<'_>) {
         if let Tenure::Grace(grace) = &mut self.tenure
-            && end.silent
+            && grace.can_resume()
+            && phone.heard
         {
-            grace
-                .departed
-                .retain(|departed| departed.conn != conn || departed.kept);
+            grace.departed.push(Departed {
+                conn: phone.conn,
+                code,
+            });
+            cx.emit(Effect::Departed { phone: phone.conn });
         }
     }
 
@@ -162,17 +170,13 @@ impl Slot {
 
     /// Evicts one phone. A binary that knows it will hear of that, should it resume its tenure.
     fn evict(&mut self, index: usize, cause: Cause, cx: &mut Context<'_>) {
-        let Phone { conn, heard, .. } = self.phones.remove(index);
-        cx.emit(Effect::Evict { phone: conn, cause });
-        if let (Tenure::Grace(grace), Some(close)) = (&mut self.tenure, cause.close())
-            && heard
-            && grace.can_resume()
-        {
-            grace.departed.push(Departed {
-                conn,
-                code: close.code,
-                kept: false,
-            });
+        let phone = self.phones.remove(index);
+        cx.emit(Effect::Evict {
+            phone: phone.conn,
+            cause,
+        });
+        if let Some(close) = cause.close() {
+            self.remember_departed(&phone, close.code, cx);
         }
     }
 

@@ -152,6 +152,10 @@ fn settle(shell: &mut Shell) {
     shell.wait(30_000);
     assert_eq!(shell.hub.counts(), Counts::default());
     assert_eq!(shell.hub.deadline(), None, "no timer outlives its meaning");
+    assert!(
+        shell.phones.values().all(|phone| !phone.departed),
+        "nobody is kept"
+    );
     for conn in open_phones(shell) {
         shell.end_phone(conn, false);
     }

@@ -25,29 +25,14 @@ fn a_phone_that_the_holder_never_heard_of_is_parked_and_kept_at_reclaim() {
     assert_eq!(
         scene.claim(B),
         [
-            Claimed {
-                conn: B,
-                how: Reclaim
-            },
-            Evict {
-                phone: P,
-                cause: Cause::BinaryReclaimed
-            },
+            claimed(B, Reclaim),
+            evict(P, Cause::BinaryReclaimed),
             Unlink { phone: Q },
-            Link {
-                phone: R,
-                binary: B
-            },
+            link(R, B),
         ]
     );
     assert_eq!(scene.hub.counts().parked, 0);
-    assert_eq!(
-        scene.frame(Q),
-        [Link {
-            phone: Q,
-            binary: B
-        }]
-    );
+    assert_eq!(scene.frame(Q), [link(Q, B)]);
 }
 
 #[test]
@@ -61,13 +46,7 @@ fn a_kept_phone_whose_frames_were_delivered_belongs_to_the_new_process() {
         scene.binary_gone(B),
         [Released { conn: B }, Unlink { phone: P }]
     );
-    assert_eq!(
-        scene.frame(P),
-        [Evict {
-            phone: P,
-            cause: Cause::BinaryAway
-        }]
-    );
+    assert_eq!(scene.frame(P), [evict(P, Cause::BinaryAway)]);
 }
 
 #[test]
@@ -76,13 +55,7 @@ fn a_frame_for_a_process_that_is_gone_ends_its_phone() {
     scene.claim(A);
     scene.talkative(P);
     scene.binary_gone(A);
-    assert_eq!(
-        scene.frame(P),
-        [Evict {
-            phone: P,
-            cause: Cause::BinaryAway
-        }]
-    );
+    assert_eq!(scene.frame(P), [evict(P, Cause::BinaryAway)]);
     assert_eq!(scene.frame(P), [], "it is being told already");
     assert_eq!(scene.hub.counts().phones, 0);
 }
@@ -98,13 +71,7 @@ fn nobody_waits_longer_than_the_bound_however_much_it_sends() {
         assert_eq!(scene.frame(P), [Park { phone: P }]);
     }
     assert_eq!(scene.wait(999), []);
-    assert_eq!(
-        scene.wait(1),
-        [Evict {
-            phone: P,
-            cause: Cause::NoServer
-        }]
-    );
+    assert_eq!(scene.wait(1), [evict(P, Cause::NoServer)]);
 }
 
 #[test]
@@ -117,25 +84,10 @@ fn without_parking_grace_is_as_it_ever_was() {
         [Released { conn: A }, Unlink { phone: P }]
     );
     assert_eq!(scene.register(Q), [Registered { conn: Q }]);
-    assert_eq!(
-        scene.frame(Q),
-        [Evict {
-            phone: Q,
-            cause: Cause::BinaryAway
-        }]
-    );
+    assert_eq!(scene.frame(Q), [evict(Q, Cause::BinaryAway)]);
     assert_eq!(
         scene.claim(B),
-        [
-            Claimed {
-                conn: B,
-                how: Reclaim
-            },
-            Evict {
-                phone: P,
-                cause: Cause::BinaryReclaimed
-            },
-        ]
+        [claimed(B, Reclaim), evict(P, Cause::BinaryReclaimed),]
     );
 }
 
@@ -154,17 +106,7 @@ fn after_the_start_phones_wait_for_their_binary() {
     scene.wait(7_999);
     assert_eq!(
         scene.claim(A),
-        [
-            Claimed {
-                conn: A,
-                how: Fresh
-            },
-            Link {
-                phone: P,
-                binary: A
-            },
-            Unlink { phone: Q },
-        ]
+        [claimed(A, Fresh), link(P, A), Unlink { phone: Q },]
     );
 }
 
@@ -172,13 +114,7 @@ fn after_the_start_phones_wait_for_their_binary() {
 fn after_the_start_nobody_waits_longer_than_elsewhere() {
     let mut scene = Scene::at_boot();
     scene.register(P);
-    assert_eq!(
-        scene.wait(8_000),
-        [Evict {
-            phone: P,
-            cause: Cause::NoServer
-        }]
-    );
+    assert_eq!(scene.wait(8_000), [evict(P, Cause::NoServer)]);
     let fresh = Scene::at_boot().hub;
     assert_eq!(scene.hub, fresh, "the slot is gone");
 }
@@ -192,13 +128,7 @@ fn the_start_lasts_thirty_seconds() {
         [Registered { conn: P }, Park { phone: P }]
     );
     scene.wait(1);
-    assert_eq!(
-        scene.register(Q),
-        [RegisterRefused {
-            conn: Q,
-            cause: Cause::NoServer
-        }]
-    );
+    assert_eq!(scene.register(Q), [register_refused(Q, Cause::NoServer)]);
     assert_eq!(scene.hub.counts().parked, 1);
 }
 
@@ -210,10 +140,7 @@ fn parked_phones_count_against_the_cap() {
     }
     assert_eq!(
         scene.register(P),
-        [RegisterRefused {
-            conn: P,
-            cause: Cause::TooManyPhones
-        }]
+        [register_refused(P, Cause::TooManyPhones)]
     );
 }
 
@@ -224,13 +151,7 @@ fn a_phone_that_leaves_while_parked_is_never_mentioned() {
     scene.binary_gone(A);
     scene.talkative(P);
     assert_eq!(scene.phone_gone(P, 1000), []);
-    assert_eq!(
-        scene.claim_as(B, "one"),
-        [Claimed {
-            conn: B,
-            how: Resume
-        }]
-    );
+    assert_eq!(scene.claim_as(B, "one"), [claimed(B, Resume)]);
 }
 
 #[test]
@@ -240,23 +161,9 @@ fn the_holder_is_told_of_every_phone_that_leaves_unless_it_asked_for_that() {
     scene.talkative(P);
     scene.register(Q);
     scene.talkative(R);
-    assert_eq!(
-        scene.phone_gone(P, 1005),
-        [Notice {
-            binary: A,
-            phone: P,
-            code: 1005
-        }]
-    );
+    assert_eq!(scene.phone_gone(P, 1005), [notice(A, P, 1005)]);
     assert_eq!(scene.phone_gone(P, 1005), [], "once");
-    assert_eq!(
-        scene.phone_gone(Q, 1001),
-        [Notice {
-            binary: A,
-            phone: Q,
-            code: 1001
-        }]
-    );
+    assert_eq!(scene.phone_gone(Q, 1001), [notice(A, Q, 1001)]);
     assert_eq!(scene.phone_gone_as_directed(R), []);
     assert_eq!(scene.hub.counts().phones, 0);
 }
@@ -278,13 +185,7 @@ fn in_grace_nobody_is_told_of_a_phone_whose_process_is_gone() {
     scene.talkative(P);
     scene.binary_gone(A);
     assert_eq!(scene.phone_gone(P, 1000), []);
-    assert_eq!(
-        scene.claim(B),
-        [Claimed {
-            conn: B,
-            how: Reclaim
-        }]
-    );
+    assert_eq!(scene.claim(B), [claimed(B, Reclaim)]);
 }
 
 #[test]
@@ -294,12 +195,5 @@ fn a_kept_phone_belongs_to_the_new_holder_which_is_told_when_it_leaves() {
     scene.binary_gone(A);
     scene.register(P);
     scene.claim(B);
-    assert_eq!(
-        scene.phone_gone(P, 1001),
-        [Notice {
-            binary: B,
-            phone: P,
-            code: 1001
-        }]
-    );
+    assert_eq!(scene.phone_gone(P, 1001), [notice(B, P, 1001)]);
 }

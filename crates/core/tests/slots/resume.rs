@@ -26,24 +26,7 @@ fn the_same_process_resumes_its_tenure() {
     assert_eq!(scene.frame(R), [Park { phone: R }]);
     assert_eq!(
         scene.claim_as(B, "one"),
-        [
-            Claimed {
-                conn: B,
-                how: Resume
-            },
-            Link {
-                phone: P,
-                binary: B
-            },
-            Link {
-                phone: Q,
-                binary: B
-            },
-            Link {
-                phone: R,
-                binary: B
-            },
-        ]
+        [claimed(B, Resume), link(P, B), link(Q, B), link(R, B),]
     );
 }
 
@@ -64,19 +47,9 @@ fn phones_that_left_meanwhile_are_reported_after_their_last_frames() {
     assert_eq!(
         scene.claim_as(B, "one"),
         [
-            Claimed {
-                conn: B,
-                how: Resume
-            },
-            DeliverDeparted {
-                phone: P,
-                binary: B
-            },
-            Notice {
-                binary: B,
-                phone: P,
-                code: 1000
-            },
+            claimed(B, Resume),
+            deliver_departed(P, B),
+            notice(B, P, 1000),
         ]
     );
 }
@@ -90,24 +63,15 @@ fn a_known_phone_that_waited_in_vain_is_reported_with_the_code_it_was_closed_wit
     scene.frame(P);
     assert_eq!(
         scene.wait(8_000),
-        [Evict {
-            phone: P,
-            cause: Cause::NoServer
-        }]
+        [evict(P, Cause::NoServer), Departed { phone: P }]
     );
     assert_eq!(scene.phone_gone(P, 4404), [], "it was out already");
     assert_eq!(
         scene.claim_as(B, "one"),
         [
-            Claimed {
-                conn: B,
-                how: Resume
-            },
-            Notice {
-                binary: B,
-                phone: P,
-                code: 4404
-            },
+            claimed(B, Resume),
+            deliver_departed(P, B),
+            notice(B, P, 4404),
         ]
     );
 }
@@ -119,14 +83,11 @@ fn a_phone_evicted_while_its_directive_was_under_way_is_not_reported() {
     scene.talkative(P);
     scene.binary_gone(A);
     scene.frame(P);
-    assert_eq!(scene.phone_gone_as_directed(P), []);
     assert_eq!(
-        scene.claim_as(B, "one"),
-        [Claimed {
-            conn: B,
-            how: Resume
-        }]
+        scene.phone_gone_as_directed(P),
+        [ForgetDeparted { phone: P }]
     );
+    assert_eq!(scene.claim_as(B, "one"), [claimed(B, Resume)]);
 }
 
 #[test]
@@ -146,14 +107,8 @@ fn another_process_resumes_nothing() {
         assert_eq!(
             effects,
             [
-                Claimed {
-                    conn: B,
-                    how: Reclaim
-                },
-                Evict {
-                    phone: P,
-                    cause: Cause::BinaryReclaimed
-                },
+                claimed(B, Reclaim),
+                evict(P, Cause::BinaryReclaimed),
                 ForgetDeparted { phone: Q },
             ]
         );
@@ -166,13 +121,7 @@ fn who_does_not_say_its_name_cannot_resume() {
     scene.claim(A);
     scene.talkative(P);
     scene.binary_gone(A);
-    assert_eq!(
-        scene.claim_as(B, "one")[0],
-        Claimed {
-            conn: B,
-            how: Reclaim
-        }
-    );
+    assert_eq!(scene.claim_as(B, "one")[0], claimed(B, Reclaim));
 }
 
 #[test]
@@ -187,10 +136,7 @@ fn grace_expiry_forgets_those_who_left() {
         scene.wait(30_000),
         [
             GraceExpired,
-            Evict {
-                phone: Q,
-                cause: Cause::BinaryDidNotReturn
-            },
+            evict(Q, Cause::BinaryDidNotReturn),
             ForgetDeparted { phone: P },
         ]
     );
@@ -206,25 +152,9 @@ fn the_same_process_on_a_new_connection_takes_its_dead_one_over_without_losing_a
     let effects = scene.wait(10_000);
     assert_eq!(
         effects[1..],
-        [
-            Displaced { conn: A },
-            Claimed {
-                conn: B,
-                how: Resume
-            },
-            Link {
-                phone: P,
-                binary: B
-            },
-        ]
+        [Displaced { conn: A }, claimed(B, Resume), link(P, B),]
     );
-    assert_eq!(
-        scene.frame(Q),
-        [Link {
-            phone: Q,
-            binary: B
-        }]
-    );
+    assert_eq!(scene.frame(Q), [link(Q, B)]);
 }
 
 #[test]
@@ -238,15 +168,9 @@ fn the_longest_waiting_claimant_wins_even_if_a_later_one_could_resume() {
         scene.binary_gone(A),
         [
             Released { conn: A },
-            Claimed {
-                conn: B,
-                how: Takeover
-            },
-            Evict {
-                phone: P,
-                cause: Cause::BinaryReclaimed
-            },
-            Probe { conn: B, probe: 3 },
+            claimed(B, Takeover),
+            evict(P, Cause::BinaryReclaimed),
+            probe(B, 3),
         ]
     );
 }
@@ -260,27 +184,15 @@ fn resume_works_without_parking_but_frames_in_between_end_their_phone() {
     scene.binary_gone(A);
     assert_eq!(
         scene.frame(Q),
-        [Evict {
-            phone: Q,
-            cause: Cause::BinaryAway
-        }]
+        [evict(Q, Cause::BinaryAway), Departed { phone: Q }]
     );
     assert_eq!(
         scene.claim_as(B, "one"),
         [
-            Claimed {
-                conn: B,
-                how: Resume
-            },
-            Link {
-                phone: P,
-                binary: B
-            },
-            Notice {
-                binary: B,
-                phone: Q,
-                code: 4404
-            },
+            claimed(B, Resume),
+            link(P, B),
+            deliver_departed(Q, B),
+            notice(B, Q, 4404),
         ]
     );
 }

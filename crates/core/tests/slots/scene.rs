@@ -1,9 +1,10 @@
 //! A hub with one server-id, driven by sentences. After every sentence the invariants are checked.
 
 use relay_core::{
-    Conn, Effect, Effects, Hub, Input, Instance, Millis, Path, PhoneEnd, Policy, ServerId,
+    Claim, Conn, Effect, Effects, Hub, Input, Instance, Millis, Path, PhoneEnd, Policy, ServerId,
     invariant,
 };
+use relay_proto::close::Cause;
 
 pub(crate) const A: Conn = Conn(1);
 pub(crate) const B: Conn = Conn(2);
@@ -146,4 +147,42 @@ pub(crate) fn no_parking() -> Policy {
         park_ms: 0,
         ..Policy::default()
     }
+}
+
+// Effects with several fields, as one word each.
+
+pub(crate) fn claimed(conn: Conn, how: Claim) -> Effect {
+    Effect::Claimed { conn, how }
+}
+
+pub(crate) fn probe(conn: Conn, probe: u32) -> Effect {
+    Effect::Probe { conn, probe }
+}
+
+pub(crate) fn check_path(conn: Conn, probe: u32) -> Effect {
+    Effect::CheckPath { conn, probe }
+}
+
+pub(crate) fn register_refused(conn: Conn, cause: Cause) -> Effect {
+    Effect::RegisterRefused { conn, cause }
+}
+
+pub(crate) fn link(phone: Conn, binary: Conn) -> Effect {
+    Effect::Link { phone, binary }
+}
+
+pub(crate) fn evict(phone: Conn, cause: Cause) -> Effect {
+    Effect::Evict { phone, cause }
+}
+
+pub(crate) fn notice(binary: Conn, phone: Conn, code: u16) -> Effect {
+    Effect::Notice {
+        binary,
+        phone,
+        code,
+    }
+}
+
+pub(crate) fn deliver_departed(phone: Conn, binary: Conn) -> Effect {
+    Effect::DeliverDeparted { phone, binary }
 }

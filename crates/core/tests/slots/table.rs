@@ -9,13 +9,7 @@ use relay_proto::close::Cause;
 #[test]
 fn a_claim_of_an_empty_slot_takes_effect_at_once() {
     let mut scene = Scene::new();
-    assert_eq!(
-        scene.claim(A),
-        [Claimed {
-            conn: A,
-            how: Fresh
-        }]
-    );
+    assert_eq!(scene.claim(A), [claimed(A, Fresh)]);
     assert_eq!(scene.hub.counts().binaries, 1);
     assert_eq!(scene.hub.deadline(), None);
 }
@@ -23,13 +17,7 @@ fn a_claim_of_an_empty_slot_takes_effect_at_once() {
 #[test]
 fn a_phone_without_a_binary_is_refused() {
     let mut scene = Scene::new();
-    assert_eq!(
-        scene.register(P),
-        [RegisterRefused {
-            conn: P,
-            cause: Cause::NoServer
-        }]
-    );
+    assert_eq!(scene.register(P), [register_refused(P, Cause::NoServer)]);
     assert_eq!(scene.hub.counts().phones, 0);
 }
 
@@ -38,13 +26,7 @@ fn a_phone_of_a_live_slot_is_in_and_its_first_frame_links_it() {
     let mut scene = Scene::new();
     scene.claim(A);
     assert_eq!(scene.register(P), [Registered { conn: P }]);
-    assert_eq!(
-        scene.frame(P),
-        [Link {
-            phone: P,
-            binary: A
-        }]
-    );
+    assert_eq!(scene.frame(P), [link(P, A)]);
     assert_eq!(scene.hub.counts().phones, 1);
 }
 
@@ -62,10 +44,7 @@ fn the_seventeenth_phone_is_refused_until_one_leaves() {
     }
     assert_eq!(
         scene.register(P),
-        [RegisterRefused {
-            conn: P,
-            cause: Cause::TooManyPhones
-        }]
+        [register_refused(P, Cause::TooManyPhones)]
     );
     scene.phone_gone(Conn(207), 1000);
     assert_eq!(scene.register(Q), [Registered { conn: Q }]);
@@ -82,19 +61,10 @@ fn a_full_slot_refuses_in_grace_too_and_an_empty_one_says_that_nobody_is_there()
     scene.binary_gone(A);
     assert_eq!(
         scene.register(P),
-        [RegisterRefused {
-            conn: P,
-            cause: Cause::TooManyPhones
-        }]
+        [register_refused(P, Cause::TooManyPhones)]
     );
     scene.wait(30_000);
-    assert_eq!(
-        scene.register(P),
-        [RegisterRefused {
-            conn: P,
-            cause: Cause::NoServer
-        }]
-    );
+    assert_eq!(scene.register(P), [register_refused(P, Cause::NoServer)]);
 }
 
 #[test]
@@ -103,27 +73,15 @@ fn nobody_there_beats_too_many_phones() {
         phones_per_server: 0,
         ..Policy::default()
     });
-    assert_eq!(
-        scene.register(P),
-        [RegisterRefused {
-            conn: P,
-            cause: Cause::NoServer
-        }]
-    );
+    assert_eq!(scene.register(P), [register_refused(P, Cause::NoServer)]);
 }
 
 #[test]
 fn a_claim_of_a_held_slot_waits_and_the_holder_is_pinged() {
     let mut scene = Scene::new();
     scene.claim(A);
-    assert_eq!(
-        scene.claim(B),
-        [Probing { conn: B }, Probe { conn: A, probe: 1 }]
-    );
-    assert_eq!(
-        scene.claim(C),
-        [Probing { conn: C }, Probe { conn: A, probe: 2 }]
-    );
+    assert_eq!(scene.claim(B), [Probing { conn: B }, probe(A, 1)]);
+    assert_eq!(scene.claim(C), [Probing { conn: C }, probe(A, 2)]);
 }
 
 #[test]
@@ -170,23 +128,14 @@ fn a_holder_that_answers_nothing_is_taken_over_and_its_phones_are_evicted() {
     scene.talkative(P);
     scene.register(Q);
     scene.claim(B);
-    assert_eq!(scene.wait(9_999), [CheckPath { conn: A, probe: 1 }]);
+    assert_eq!(scene.wait(9_999), [check_path(A, 1)]);
     assert_eq!(
         scene.wait(1),
         [
             Displaced { conn: A },
-            Claimed {
-                conn: B,
-                how: Takeover
-            },
-            Evict {
-                phone: P,
-                cause: Cause::BinaryReclaimed
-            },
-            Evict {
-                phone: Q,
-                cause: Cause::BinaryReclaimed
-            },
+            claimed(B, Takeover),
+            evict(P, Cause::BinaryReclaimed),
+            evict(Q, Cause::BinaryReclaimed),
         ]
     );
     assert_eq!(
@@ -200,16 +149,10 @@ fn a_dead_path_is_taken_over_after_two_seconds() {
     let mut scene = Scene::new();
     scene.claim(A);
     scene.claim(B);
-    assert_eq!(scene.wait(2_000), [CheckPath { conn: A, probe: 1 }]);
+    assert_eq!(scene.wait(2_000), [check_path(A, 1)]);
     assert_eq!(
         scene.path(A, 1, Path::Silent { for_ms: 2_000 }),
-        [
-            Displaced { conn: A },
-            Claimed {
-                conn: B,
-                how: Takeover
-            }
-        ]
+        [Displaced { conn: A }, claimed(B, Takeover)]
     );
 }
 
@@ -221,7 +164,7 @@ fn a_path_silent_for_less_is_asked_again_when_it_could_be_dead() {
     scene.wait(2_000);
     assert_eq!(scene.path(A, 1, Path::Silent { for_ms: 1_500 }), []);
     assert_eq!(scene.wait(499), []);
-    assert_eq!(scene.wait(1), [CheckPath { conn: A, probe: 1 }]);
+    assert_eq!(scene.wait(1), [check_path(A, 1)]);
     assert_eq!(scene.path(A, 1, Path::Silent { for_ms: 2_000 }).len(), 2);
 }
 
@@ -260,14 +203,8 @@ fn a_holder_that_ends_during_the_probe_is_succeeded_at_once() {
         scene.binary_gone(A),
         [
             Released { conn: A },
-            Claimed {
-                conn: B,
-                how: Takeover
-            },
-            Evict {
-                phone: P,
-                cause: Cause::BinaryReclaimed
-            },
+            claimed(B, Takeover),
+            evict(P, Cause::BinaryReclaimed),
         ]
     );
     assert_eq!(scene.hub.deadline(), None);
@@ -283,14 +220,7 @@ fn of_two_claimants_the_first_wins_and_the_second_waits_for_a_sign_of_the_new_ho
     let effects = scene.wait(9_000);
     assert_eq!(
         effects[2..],
-        [
-            Displaced { conn: A },
-            Claimed {
-                conn: B,
-                how: Takeover
-            },
-            Probe { conn: B, probe: 3 },
-        ]
+        [Displaced { conn: A }, claimed(B, Takeover), probe(B, 3),]
     );
     assert_eq!(
         scene.pong(B, 2),
@@ -347,16 +277,7 @@ fn a_claim_in_grace_is_not_probed_and_evicts_the_phones_of_the_old_process() {
     scene.binary_gone(A);
     assert_eq!(
         scene.claim(B),
-        [
-            Claimed {
-                conn: B,
-                how: Reclaim
-            },
-            Evict {
-                phone: P,
-                cause: Cause::BinaryReclaimed
-            },
-        ]
+        [claimed(B, Reclaim), evict(P, Cause::BinaryReclaimed),]
     );
     assert_eq!(scene.hub.counts().phones, 0);
 }
@@ -382,22 +303,10 @@ fn grace_ends_with_every_phone_told_that_the_binary_did_not_return() {
     assert_eq!(scene.wait(29_999), []);
     assert_eq!(
         scene.wait(1),
-        [
-            GraceExpired,
-            Evict {
-                phone: P,
-                cause: Cause::BinaryDidNotReturn
-            }
-        ]
+        [GraceExpired, evict(P, Cause::BinaryDidNotReturn)]
     );
     assert_eq!(scene.hub.deadline(), None);
-    assert_eq!(
-        scene.claim(B),
-        [Claimed {
-            conn: B,
-            how: Fresh
-        }]
-    );
+    assert_eq!(scene.claim(B), [claimed(B, Fresh)]);
 }
 
 #[test]
@@ -406,13 +315,7 @@ fn a_late_claim_still_counts_if_the_grace_timer_has_not_been_fired() {
     scene.claim(A);
     scene.binary_gone(A);
     scene.now = scene.now.plus(30_500);
-    assert_eq!(
-        scene.claim(B),
-        [Claimed {
-            conn: B,
-            how: Reclaim
-        }]
-    );
+    assert_eq!(scene.claim(B), [claimed(B, Reclaim)]);
 }
 
 #[test]
@@ -430,13 +333,7 @@ fn server_ids_do_not_touch_each_other() {
     scene.claim(A);
     scene.talkative(P);
     let first = std::mem::replace(&mut scene.server, relay_core::ServerId::new("another"));
-    assert_eq!(
-        scene.claim(B),
-        [Claimed {
-            conn: B,
-            how: Fresh
-        }]
-    );
+    assert_eq!(scene.claim(B), [claimed(B, Fresh)]);
     assert_eq!(scene.frame(P), []);
     scene.binary_gone(B);
     scene.wait(40_000);
