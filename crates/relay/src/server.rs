@@ -5,7 +5,7 @@ use crate::config::{Config, ListenAddress, address::AddressError};
 use crate::http::gate::Gate;
 use crate::http::{self, Site, plain};
 use crate::net::listener;
-use crate::observe::log::{Event, Key, Log, LogWriter};
+use crate::observe::log::{Event, Key, Log};
 use crate::os::rlimit;
 use crate::router::Router;
 use http_body_util::Full;
@@ -58,7 +58,6 @@ pub enum Shutdown {
 pub struct Relay {
     router: Arc<Router>,
     log: Log,
-    log_writer: Option<LogWriter>,
     local_addr: SocketAddr,
     tasks: Vec<JoinHandle<()>>,
     shutdown_timeout: Duration,
@@ -70,25 +69,18 @@ impl Relay {
     /// # Errors
     /// [`StartError`]; nothing is left running then.
     pub async fn start(config: Config) -> Result<Self, StartError> {
-        let (log, log_writer) = Log::start(config.log);
+        let log = Log::start(config.log);
         let started = Self::start_with(config, log.clone()).await;
-        match started {
-            Ok(mut relay) => {
-                relay.log_writer = Some(log_writer);
-                Ok(relay)
-            }
-            Err(error) => {
-                if let StartError::Bind { address, source } = &error {
-                    log.write(
-                        Event::ListenerFailed,
-                        &[(Key::Addr, address), (Key::Err, source)],
-                    );
-                }
-                drop(log);
-                log_writer.finish();
-                Err(error)
-            }
+        if let Err(StartError::Bind { address, source }) = &started {
+            log.write(
+                Event::ListenerFailed,
+                &[(Key::Addr, address), (Key::Err, source)],
+            );
         }
+        if started.is_err() {
+            log.flush();
+        }
+        started
     }
 
     async fn start_with(config: Config, log: Log) -> Result<Self, StartError> {
@@ -146,7 +138,6 @@ impl Relay {
         Ok(Self {
             router,
             log,
-            log_writer: None,
             local_addr,
             tasks,
             shutdown_timeout,
@@ -160,7 +151,7 @@ impl Relay {
 
     /// Stops listening, closes every connection with 1001 `shutting down`, and waits for the peers'
     /// closes for at most the configured time.
-    pub async fn shutdown(mut self) -> Shutdown {
+    pub async fn shutdown(self) -> Shutdown {
         self.log.write(Event::ShutdownSignal, &[]);
         // The timers go on: parked phones and probes end in their own way meanwhile.
         for task in &self.tasks[1..] {
@@ -179,11 +170,7 @@ impl Relay {
                 Shutdown::Incomplete
             }
         };
-        let log_writer = self.log_writer.take();
-        drop(self);
-        if let Some(writer) = log_writer {
-            writer.finish();
-        }
+        self.log.flush();
         outcome
     }
 }

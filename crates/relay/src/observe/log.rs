@@ -10,8 +10,7 @@ use std::io::Write;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
-use std::thread::JoinHandle;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 /// Lines waiting for standard error at most; further ones are dropped and counted.
 const QUEUE_LINES: usize = 8192;
@@ -134,59 +133,56 @@ pub enum LogTarget {
 /// A handle for writing records; cheap to clone.
 #[derive(Clone)]
 pub struct Log {
-    lines: Option<SyncSender<String>>,
+    queue: Option<SyncSender<Message>>,
     dropped: Arc<AtomicU64>,
 }
 
-/// Waits, when dropped or [finished](LogWriter::finish), until every line accepted so far is written.
-/// The wait ends once every [`Log`] is gone.
-pub struct LogWriter {
-    thread: Option<JoinHandle<()>>,
+enum Message {
+    Line(String),
+    /// Everything before it is written.
+    Flushed(SyncSender<()>),
 }
 
-impl LogWriter {
-    /// Waits until the lines of all dropped handles are written.
-    pub fn finish(mut self) {
-        if let Some(thread) = self.thread.take() {
-            // A panicking writer has nothing left to tell.
-            drop(thread.join());
-        }
-    }
-}
+/// What the last lines get before the process ends without them.
+const FLUSH: Duration = Duration::from_secs(1);
 
 impl Log {
     /// Starts the log.
-    pub fn start(target: LogTarget) -> (Self, LogWriter) {
+    pub fn start(target: LogTarget) -> Self {
         let dropped = Arc::new(AtomicU64::new(0));
         if target == LogTarget::Silent {
-            return (
-                Self {
-                    lines: None,
-                    dropped,
-                },
-                LogWriter { thread: None },
-            );
-        }
-        let (lines, queue) = sync_channel(QUEUE_LINES);
-        let counter = dropped.clone();
-        let thread = std::thread::Builder::new()
-            .name("log".into())
-            .spawn(move || write_lines(&queue, &counter))
-            .ok();
-        (
-            Self {
-                lines: Some(lines),
+            return Self {
+                queue: None,
                 dropped,
-            },
-            LogWriter { thread },
-        )
+            };
+        }
+        let (queue, messages) = sync_channel(QUEUE_LINES);
+        let counter = dropped.clone();
+        let writer = move || write_messages(&messages, &counter);
+        // Without the thread every line is lost, and nothing else: not worth a refusal to start.
+        drop(std::thread::Builder::new().name("log".into()).spawn(writer));
+        Self {
+            queue: Some(queue),
+            dropped,
+        }
     }
 
     /// Writes one record. Never blocks.
     pub fn write(&self, event: Event, fields: &[(Key, &dyn std::fmt::Display)]) {
-        let Some(lines) = &self.lines else { return };
-        if let Err(TrySendError::Full(_)) = lines.try_send(render(event, fields)) {
+        let Some(queue) = &self.queue else { return };
+        let line = Message::Line(render(event, fields));
+        if let Err(TrySendError::Full(_)) = queue.try_send(line) {
             self.dropped.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Waits until what was written before is out, for a second at most.
+    pub fn flush(&self) {
+        let Some(queue) = &self.queue else { return };
+        let (flushed, done) = sync_channel(1);
+        if queue.try_send(Message::Flushed(flushed)).is_ok() {
+            // Out of time: standard error is stuck, and the lines are lost.
+            let _ = done.recv_timeout(FLUSH);
         }
     }
 }
@@ -211,11 +207,14 @@ fn render(event: Event, fields: &[(Key, &dyn std::fmt::Display)]) -> String {
     line
 }
 
-fn write_lines(queue: &Receiver<String>, dropped: &AtomicU64) {
+fn write_messages(messages: &Receiver<Message>, dropped: &AtomicU64) {
     let mut stderr = std::io::stderr();
-    while let Ok(line) = queue.recv() {
-        // With standard error gone there is nowhere left to complain to.
-        drop(stderr.write_all(line.as_bytes()));
+    while let Ok(message) = messages.recv() {
+        match message {
+            // With standard error gone there is nowhere left to complain to.
+            Message::Line(line) => drop(stderr.write_all(line.as_bytes())),
+            Message::Flushed(flushed) => drop(flushed.send(())),
+        }
         let lost = dropped.swap(0, Ordering::Relaxed);
         if lost > 0 {
             let line = render(Event::LogLinesDropped, &[(Key::Count, &lost)]);

@@ -166,7 +166,12 @@ impl<S: Transport, H: Handler> Session<S, H> {
     }
 
     fn obey(&mut self, now: Millis) {
-        let orders = std::mem::take(&mut self.peer.lock().orders);
+        let orders = {
+            let mut inner = self.peer.lock();
+            // This task is awake: no item needs to wake it.
+            inner.idle = false;
+            std::mem::take(&mut inner.orders)
+        };
         let Orders {
             close,
             probe,

@@ -153,13 +153,17 @@ impl Peer {
     /// Queues an item. A task that is busy writing finds it by itself; an idle one is woken.
     pub(crate) fn push(&self, item: Item, cost_bytes: usize) -> Result<(), Overflow> {
         let mut inner = self.lock();
-        inner.outbox.push(item, cost_bytes)?;
-        let wake = std::mem::take(&mut inner.idle);
+        let pushed = inner.outbox.push(item, cost_bytes);
+        let wake = pushed.is_ok() && std::mem::take(&mut inner.idle);
         drop(inner);
         if wake {
             self.waker.wake();
         }
-        Ok(())
+        if pushed == Err(Overflow::First) && matches!(self.leg, Leg::Binary { .. }) {
+            // It takes nothing, and what it lost cannot be made up for: its tenure is over.
+            self.close(Cause::WriteTimeout);
+        }
+        pushed
     }
 
     /// Takes what waits in the outbox and closes it.

@@ -1,0 +1,45 @@
+# What contributors do. `just` alone lists it.
+
+_list:
+    @just --list
+
+# A daemon and three phones through a relay, live, in under 20 seconds
+demo:
+    cargo run --release --locked -- demo
+
+# Everything that must pass before a push; what CI runs
+ci:
+    .ci/run
+
+# All tests; arguments pick some: just test grace
+test *args:
+    scripts/test {{args}}
+
+# Autobahn's cases against the codec and the session loop
+autobahn:
+    cargo build --locked -p pyrycode-relay --example echo
+    scripts/autobahn target/debug/examples/echo
+
+# Format everything
+fmt:
+    cargo fmt --all
+
+# Lints, docs and licences
+lint:
+    cargo fmt --all --check
+    cargo clippy --workspace --all-targets --locked -- -D warnings
+    RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked
+    scripts/deny
+
+# Fuzz one target for a while: just fuzz envelope 60
+fuzz target seconds="60":
+    cd fuzz && RUSTC_BOOTSTRAP=1 cargo fuzz run {{target}} -- -max_total_time={{seconds}}
+
+# Figures of this machine, each beside a bare TCP forwarder: just bench --quick
+bench *args:
+    cargo build --release --locked -p pyrycode-relay -p relay-bench
+    target/release/relay-bench --relay target/release/pyrycode-relay {{args}}
+
+# Serve as behind a reverse proxy
+serve *args:
+    cargo run --release --locked -- --insecure-listen 127.0.0.1:8080 {{args}}
