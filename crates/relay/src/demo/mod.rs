@@ -35,6 +35,14 @@ pub struct Args {
 
 /// Runs the demo. Success means that everything it claims happened.
 pub async fn run(args: Args) -> ExitCode {
+    if perform(args).await {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
+}
+
+async fn perform(args: Args) -> bool {
     let stage = Stage::open();
     let config = Config {
         insecure_listen: Some("127.0.0.1:0".to_owned()),
@@ -50,7 +58,7 @@ pub async fn run(args: Args) -> ExitCode {
         Ok(relay) => relay,
         Err(error) => {
             eprintln!("pyrycode-relay: the demo's relay does not start: {error}");
-            return ExitCode::FAILURE;
+            return false;
         }
     };
     let addr = relay.local_addr();
@@ -66,8 +74,8 @@ pub async fn run(args: Args) -> ExitCode {
         Ok(ended) => ended,
         Err(_) => Err(format!("it took longer than {} s", CURTAIN.as_secs())),
     };
-    if let Err(what) = &ended {
-        stage.check("the play goes to its end", Err(what.clone()));
+    if let Err(what) = ended {
+        stage.check("the play goes to its end", Err(what));
     }
     relay.shutdown().await;
 
@@ -76,9 +84,15 @@ pub async fn run(args: Args) -> ExitCode {
     stage.print(&format!(
         "\n{passed} of {total} claims held, in {seconds:.1} s"
     ));
-    if passed == total {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
+    passed == total
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn everything_it_claims_happens() {
+        assert!(perform(Args { fast: true }).await);
     }
 }

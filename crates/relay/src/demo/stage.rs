@@ -13,7 +13,7 @@ pub(super) enum Who {
 }
 
 impl Who {
-    fn name(self) -> &'static str {
+    pub(super) fn name(self) -> &'static str {
         match self {
             Self::Relay => "relay",
             Self::Daemon(name) | Self::Phone(name) => name,
@@ -110,5 +110,18 @@ impl Stage {
         } else {
             text.to_owned()
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_claim_that_does_not_hold_is_remembered() {
+        let stage = Stage::open();
+        stage.check("water is wet", Ok(()));
+        stage.check("pigs fly", Err("they walk".to_owned()));
+        assert_eq!(stage.passed(), (1, 2));
     }
 }

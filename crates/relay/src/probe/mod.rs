@@ -52,8 +52,16 @@ pub async fn run(args: Args) -> ExitCode {
             return ExitCode::from(2);
         }
     };
-    let mut report = report::Report::start(&base, args.json);
-    steps::run(&base, &args, &mut report).await;
+    if check(&base, &args).await {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
+}
+
+async fn check(relay: &Endpoint, args: &Args) -> bool {
+    let mut report = report::Report::start(relay, args.json);
+    steps::run(relay, args, &mut report).await;
     report.finish()
 }
 
@@ -76,6 +84,11 @@ fn base(url: &str) -> Result<Endpoint, EndpointError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Config;
+    use crate::observe::log::LogTarget;
+    use crate::server::Relay;
+    use relay_client::testing::Script;
+    use relay_core::Policy;
 
     #[test]
     fn any_url_of_a_relay_names_the_relay() {
@@ -90,5 +103,47 @@ mod tests {
             assert_eq!(base(url).unwrap().to_string(), expected, "{url}");
         }
         assert!(base("relay.example.com").is_err());
+    }
+
+    fn args(url: &str) -> Args {
+        Args {
+            url: url.to_owned(),
+            timeout: Duration::from_secs(5),
+            round_trips: 10,
+            size: 70_000,
+            skip_conflict: false,
+            json: true,
+        }
+    }
+
+    #[tokio::test]
+    async fn a_relay_of_ours_is_healthy() {
+        let config = Config {
+            insecure_listen: Some("127.0.0.1:0".to_owned()),
+            policy: Policy {
+                boot_park_ms: 0,
+                ..Policy::default()
+            },
+            log: LogTarget::Silent,
+            ..Config::default()
+        };
+        let relay = Relay::start(config).await.unwrap();
+        let url = format!("http://{}/v1/server", relay.local_addr());
+        assert!(check(&base(&url).unwrap(), &args(&url)).await);
+        relay.shutdown().await;
+    }
+
+    #[tokio::test]
+    async fn what_is_no_relay_is_not_healthy() {
+        let nobody = Script::start().await.unwrap().url();
+        assert!(!check(&base(&nobody).unwrap(), &args(&nobody)).await);
+
+        let other = Script::start().await.unwrap();
+        let url = other.url();
+        tokio::spawn(async move {
+            let not_found = "HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n";
+            while other.refuse(not_found).await.is_ok() {}
+        });
+        assert!(!check(&base(&url).unwrap(), &args(&url)).await);
     }
 }

@@ -321,3 +321,27 @@ impl<S: Transport, H: Handler> Session<S, H> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::net::TcpStream;
+
+    /// What an idle connection costs is mostly these two allocations. A field that is rarely used
+    /// belongs into a box.
+    #[test]
+    fn an_idle_connection_stays_small() {
+        let sizes = [
+            size_of::<Session<TcpStream, phone::Phone>>(),
+            size_of::<Session<TcpStream, binary::Binary>>(),
+            size_of::<Peer>(),
+        ];
+        assert!(
+            sizes
+                .iter()
+                .zip([464, 416, 264])
+                .all(|(size, most)| *size <= most),
+            "{sizes:?}"
+        );
+    }
+}
