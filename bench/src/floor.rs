@@ -1,0 +1,98 @@
+//! The floor: a forwarder that does nothing but move bytes between two TCP connections. What it
+//! costs, no relay can go below by much.
+
+use std::io::{self, Read as _, Write as _};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::time::Duration;
+
+use crate::poll::{Poll, now};
+
+/// Bytes moved at once.
+const BUFFER_BYTES: usize = 256 * 1024;
+/// The listener's number; connections have those from 0.
+const LISTENER: usize = usize::MAX;
+
+/// Forwards every connection made to `listen` to a new connection to `dial`, both ways, for ever.
+pub(crate) fn run(listen: SocketAddr, dial: SocketAddr) -> io::Result<()> {
+    let listener = TcpListener::bind(listen)?;
+    listener.set_nonblocking(true)?;
+    let mut poll = Poll::new()?;
+    poll.add(&listener, LISTENER)?;
+    let mut ends: Vec<Option<End>> = Vec::new();
+    let mut buffer = vec![0; BUFFER_BYTES];
+    let mut ready = Vec::new();
+    loop {
+        poll.wait(&mut ready, Duration::from_secs(60))?;
+        for number in &ready {
+            if *number == LISTENER {
+                while let Some((near, _)) = now(listener.accept())? {
+                    let far = TcpStream::connect(dial)?;
+                    for stream in [near, far] {
+                        stream.set_nonblocking(true)?;
+                        stream.set_nodelay(true)?;
+                        poll.add(&stream, ends.len())?;
+                        ends.push(Some(End {
+                            stream,
+                            waiting: Vec::new(),
+                            taken: 0,
+                        }));
+                    }
+                }
+                continue;
+            }
+            // Bytes go out of this end, and into it from the other one.
+            let other = *number ^ 1;
+            let moved = pump(&mut ends, other, *number, &mut buffer)
+                .and_then(|()| pump(&mut ends, *number, other, &mut buffer));
+            if moved.is_err() {
+                ends[*number] = None;
+                ends[other] = None;
+            }
+        }
+    }
+}
+
+/// One end of a forwarded connection.
+#[derive(Debug)]
+struct End {
+    stream: TcpStream,
+    /// What it could not take yet; its other end is not read while there is something.
+    waiting: Vec<u8>,
+    taken: usize,
+}
+
+/// Moves bytes until the source has none or the sink takes none.
+fn pump(ends: &mut [Option<End>], from: usize, to: usize, buffer: &mut [u8]) -> io::Result<()> {
+    loop {
+        let Some(sink) = &mut ends[to] else {
+            return Ok(());
+        };
+        if sink.taken < sink.waiting.len() {
+            let rest = &sink.waiting[sink.taken..];
+            let Some(count) = now(sink.stream.write(rest))? else {
+                return Ok(());
+            };
+            sink.taken += count;
+            continue;
+        }
+        let Some(source) = &mut ends[from] else {
+            return Ok(());
+        };
+        let Some(count) = now(source.stream.read(buffer))? else {
+            return Ok(());
+        };
+        if count == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        let Some(sink) = &mut ends[to] else {
+            return Ok(());
+        };
+        let written = now(sink.stream.write(&buffer[..count]))?.unwrap_or(0);
+        sink.waiting.clear();
+        sink.waiting.extend_from_slice(&buffer[written..count]);
+        sink.taken = 0;
+        if written == count && count < buffer.len() {
+            return Ok(());
+        }
+    }
+}
