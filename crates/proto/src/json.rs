@@ -95,7 +95,7 @@ mod tests {
 
     #[test]
     fn says_what_is_wrong_and_where() {
-        let documents: [(&[u8], usize, JsonErrorKind); 44] = [
+        let documents: [(&[u8], usize, JsonErrorKind); 45] = [
             (b"", 0, End),
             (b"  ", 2, End),
             (b"\xef\xbb\xbf{}", 0, Byte),
@@ -123,6 +123,7 @@ mod tests {
             (b"\"\0\"", 1, Control),
             (b"\"\\x\"", 2, Escape),
             (b"\"\\u12g4\"", 5, Escape),
+            (b"\"\\u123\"", 6, Escape),
             (b"\"\\u12\"", 5, Escape),
             (b"\"\\u1", 4, End),
             (b"\"\\", 2, End),

@@ -122,6 +122,23 @@ fn a_message_in_pieces_is_handed_over_with_exact_memory() {
 }
 
 #[test]
+fn fragments_are_handed_over_with_exact_memory() {
+    let mut wire = [
+        frame(TEXT, false, &[b'x'; 100]),
+        frame(CONTINUATION, false, b"y"),
+        frame(CONTINUATION, true, b""),
+    ]
+    .concat();
+    let mut input = &mut wire[..];
+    let event = server().decode(&mut input);
+    let Ok(Some(Event::Message { payload, .. })) = event else {
+        panic!("{event:?}")
+    };
+    let message = payload.into_vec();
+    assert_eq!((message.len(), message.capacity()), (101, 101));
+}
+
+#[test]
 fn memory_follows_the_bytes_not_the_header() {
     let mut decoder = server();
     let wire = frame(TEXT, true, &vec![b'x'; LIMIT]);
