@@ -23,8 +23,9 @@ pub(crate) fn run(listen: SocketAddr, dial: SocketAddr) -> io::Result<()> {
     let mut ready = Vec::new();
     loop {
         poll.wait(&mut ready, Duration::from_secs(60))?;
-        for number in &ready {
-            if *number == LISTENER {
+        for event in &ready {
+            let number = event.number;
+            if number == LISTENER {
                 while let Some((near, _)) = now(listener.accept())? {
                     let far = TcpStream::connect(dial)?;
                     for stream in [near, far] {
@@ -40,12 +41,12 @@ pub(crate) fn run(listen: SocketAddr, dial: SocketAddr) -> io::Result<()> {
                 }
                 continue;
             }
-            // Bytes go out of this end, and into it from the other one.
-            let other = *number ^ 1;
-            let moved = pump(&mut ends, other, *number, &mut buffer)
-                .and_then(|()| pump(&mut ends, *number, other, &mut buffer));
+            // What the other end has left goes into this one, and what this one has into the other.
+            let other = number ^ 1;
+            let moved = pump(&mut ends, other, number, false, &mut buffer)
+                .and_then(|()| pump(&mut ends, number, other, event.ended, &mut buffer));
             if moved.is_err() {
-                ends[*number] = None;
+                ends[number] = None;
                 ends[other] = None;
             }
         }
@@ -61,8 +62,14 @@ struct End {
     taken: usize,
 }
 
-/// Moves bytes until the source has none or the sink takes none.
-fn pump(ends: &mut [Option<End>], from: usize, to: usize, buffer: &mut [u8]) -> io::Result<()> {
+/// Moves bytes until the source has none or the sink takes none. An error means that one of them is done.
+fn pump(
+    ends: &mut [Option<End>],
+    from: usize,
+    to: usize,
+    ended: bool,
+    buffer: &mut [u8],
+) -> io::Result<()> {
     loop {
         let Some(sink) = &mut ends[to] else {
             return Ok(());
@@ -91,7 +98,7 @@ fn pump(ends: &mut [Option<End>], from: usize, to: usize, buffer: &mut [u8]) -> 
         sink.waiting.clear();
         sink.waiting.extend_from_slice(&buffer[written..count]);
         sink.taken = 0;
-        if written == count && count < buffer.len() {
+        if written == count && count < buffer.len() && !ended {
             return Ok(());
         }
     }

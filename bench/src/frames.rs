@@ -1,8 +1,9 @@
 //! Processor time per frame: phones that keep frames in flight, binaries that answer each of them.
+//! A phone's frame and the answer to it count as two.
 
 use std::collections::{HashMap, VecDeque};
 use std::io::{self, IoSlice, Read as _, Write as _};
-use std::net::{TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -75,16 +76,17 @@ pub(crate) fn floor(
 
 /// Starts the floor: this program once more, forwarding to `back`.
 pub(crate) fn start_floor(back: &TcpListener) -> io::Result<Server> {
-    let addr = machine::free_addr()?;
-    let args = [
-        "floor".to_owned(),
-        addr.to_string(),
-        back.local_addr()?.to_string(),
-    ];
-    let server = Server::start(Path::new("/proc/self/exe"), &args, addr)?;
+    let server = start_floor_to(back.local_addr()?)?;
     // Waiting for it to listen made a connection of its own.
     drop(back.accept()?);
     Ok(server)
+}
+
+/// The same, for a far side that copes with a first connection on which nothing comes.
+pub(crate) fn start_floor_to(back: SocketAddr) -> io::Result<Server> {
+    let addr = machine::free_addr()?;
+    let args = ["floor".to_owned(), addr.to_string(), back.to_string()];
+    Server::start(Path::new("/proc/self/exe"), &args, addr)
 }
 
 fn measure(server: &Server, exchange: &mut Exchange, windows: Windows) -> io::Result<Cost> {
@@ -183,9 +185,9 @@ impl Exchange {
                 return Ok(());
             }
             self.poll.wait(&mut ready, left)?;
-            for index in &ready {
-                self.read(*index)?;
-                self.write(*index)?;
+            for index in ready.iter().map(|event| event.number) {
+                self.read(index)?;
+                self.write(index)?;
             }
         }
     }

@@ -2,12 +2,13 @@
 //! doesn't matter.
 
 use std::io;
-use std::net::TcpStream;
+use std::net::{TcpListener, TcpStream};
 use std::path::Path;
 use std::thread::sleep;
 use std::time::Duration;
 
 use crate::dial::{Dialler, Leg, request};
+use crate::frames::start_floor;
 use crate::machine::start_relay;
 
 /// Phones of each binary: the sixteenth place is left free.
@@ -38,6 +39,25 @@ pub(crate) fn bytes_per_connection(relay: &Path, counts: Counts) -> io::Result<f
     let few = grow(counts.few)?;
     let many = grow(counts.many)?;
     Ok(many.saturating_sub(few) as f64 / (counts.many - counts.few) as f64)
+}
+
+/// The same of the floor, which needs two connections for each: fewer of them.
+pub(crate) fn floor_bytes_per_connection(counts: Counts) -> io::Result<f64> {
+    let back = TcpListener::bind("127.0.0.1:0")?;
+    let server = start_floor(&back)?;
+    let mut dialler = Dialler::new(server.addr);
+    let mut held: Vec<[TcpStream; 2]> = Vec::new();
+    let (few, many) = (counts.few * 2 / 5, counts.many * 2 / 5);
+    let mut grow = |to: usize| -> io::Result<u64> {
+        while held.len() < to {
+            let near = dialler.tcp()?;
+            held.push([near, back.accept()?.0]);
+        }
+        settled(|| server.resident_bytes())
+    };
+    let small = grow(few)?;
+    let large = grow(many)?;
+    Ok(large.saturating_sub(small) as f64 / (many - few) as f64)
 }
 
 /// Waits until memory stands still: registering goes on for a moment after the last 101.

@@ -174,10 +174,7 @@ fn bench(args: &Args) -> io::Result<()> {
         }
     }
     if wanted(Part::Idle) {
-        let runs = repeat(&scale, || idle::bytes_per_connection(&relay, scale.idle))?;
-        let name = format!("memory per idle connection ({})", scale.idle.many);
-        let kib = runs.iter().map(|bytes| bytes / 1024.0).collect();
-        show(Row::new(name, "KiB", kib).reference(38.4, 38.4));
+        show(memory(&relay, &scale)?);
     }
     if wanted(Part::Accepts) {
         lives(&relay, &scale)?.into_iter().for_each(&mut show);
@@ -221,20 +218,45 @@ fn per_frame(relay: &Path, scale: &Scale, bytes: usize, name: &str) -> io::Resul
     Ok([cost, rate.note(bottleneck(median(&busy), median(&own)))])
 }
 
+fn memory(relay: &Path, scale: &Scale) -> io::Result<Row> {
+    let kib = |bytes: Vec<f64>| {
+        bytes
+            .iter()
+            .map(|bytes| bytes / 1024.0)
+            .collect::<Vec<f64>>()
+    };
+    let ours = repeat(scale, || idle::bytes_per_connection(relay, scale.idle))?;
+    let floor = repeat(scale, || idle::floor_bytes_per_connection(scale.idle))?;
+    let name = format!("memory per idle connection, {}", scale.idle.many);
+    Ok(Row::new(name, "KiB", kib(ours))
+        .floor(kib(floor))
+        .reference(38.4, 38.4))
+}
+
 fn lives(relay: &Path, scale: &Scale) -> io::Result<Vec<Row>> {
-    let runs = repeat(scale, || accepts::run(relay, scale.lives))?;
-    let column = |value: fn(&accepts::Lives) -> f64| runs.iter().map(value).collect::<Vec<f64>>();
-    let busy = median(&column(|run| run.server_busy));
-    let own = median(&column(|run| run.generator_busy));
-    let rate = Row::new(
+    let runs = repeat(scale, || {
+        Ok((
+            accepts::relay(relay, scale.lives)?,
+            accepts::floor(scale.lives)?,
+        ))
+    })?;
+    let column = |value: fn(&accepts::Lives) -> f64| -> (Vec<f64>, Vec<f64>) {
+        runs.iter()
+            .map(|(ours, floor)| (value(ours), value(floor)))
+            .unzip()
+    };
+    let busy = median(&column(|run| run.server_busy).0);
+    let own = median(&column(|run| run.generator_busy).0);
+    let row = |name: &str, unit, (ours, floor)| Row::new(name, unit, ours).floor(floor);
+    let rate = row(
         "accept to close, per second",
         "1/s",
         column(|run| run.per_s),
     );
     Ok(vec![
         rate.note(bottleneck(busy, own)),
-        Row::new("  relay's CPU for each", "µs", column(|run| run.cpu_us)),
-        Row::new(
+        row("  server's CPU for each", "µs", column(|run| run.cpu_us)),
+        row(
             "  generator's CPU for each",
             "µs",
             column(|run| run.generator_cpu_us),
@@ -243,19 +265,26 @@ fn lives(relay: &Path, scale: &Scale) -> io::Result<Vec<Row>> {
 }
 
 fn reclaims(relay: &Path, scale: &Scale) -> io::Result<Vec<Row>> {
-    let runs = repeat(scale, || reclaim::run(relay, scale.crowd))?;
-    let rank = |percent: usize| -> Vec<f64> {
+    let runs = repeat(scale, || {
+        Ok((
+            reclaim::run(relay, scale.crowd)?,
+            reclaim::floor(scale.crowd)?,
+        ))
+    })?;
+    let row = |percent: usize| {
         let at = |times: &Vec<f64>| times[(times.len() - 1) * percent / 100];
-        runs.iter().map(at).collect()
+        let (ours, floor) = runs
+            .iter()
+            .map(|(ours, floor)| (at(ours), at(floor)))
+            .unzip();
+        let crowd = scale.crowd;
+        let name = format!(
+            "reclaim, {} x {} phones, p{percent}",
+            crowd.servers, crowd.phones
+        );
+        Row::new(name, "ms", ours).floor(floor)
     };
-    let name = format!(
-        "reclaim, {} x {} phones",
-        scale.crowd.servers, scale.crowd.phones
-    );
-    Ok(vec![
-        Row::new(format!("{name}, p50"), "ms", rank(50)),
-        Row::new(format!("{name}, p99"), "ms", rank(99)),
-    ])
+    Ok(vec![row(50), row(99)])
 }
 
 /// Says so when this program, and not the relay, was what limited a rate.

@@ -6,6 +6,14 @@ use std::time::Duration;
 
 use rustix::event::{Timespec, epoll};
 
+/// A socket that became ready, for reading or writing or both.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Ready {
+    pub(crate) number: usize,
+    /// The peer sends no more: a short read does not mean that there is nothing to come.
+    pub(crate) ended: bool,
+}
+
 /// A set of sockets, each with a number.
 pub(crate) struct Poll {
     epoll: OwnedFd,
@@ -31,8 +39,8 @@ impl Poll {
         Ok(epoll::add(&self.epoll, socket, data, flags)?)
     }
 
-    /// Puts the numbers of sockets that became ready into `ready`; none after `timeout`.
-    pub(crate) fn wait(&mut self, ready: &mut Vec<usize>, timeout: Duration) -> io::Result<()> {
+    /// Puts the sockets that became ready into `ready`; none after `timeout`.
+    pub(crate) fn wait(&mut self, ready: &mut Vec<Ready>, timeout: Duration) -> io::Result<()> {
         let timeout = Timespec {
             tv_sec: timeout.as_secs().try_into().unwrap_or(i64::MAX),
             tv_nsec: timeout.subsec_nanos().into(),
@@ -43,7 +51,14 @@ impl Poll {
             Err(error) => return Err(error.into()),
         }
         ready.clear();
-        ready.extend(self.events.drain(..).map(|event| event.data.u64() as usize));
+        const END: epoll::EventFlags = epoll::EventFlags::RDHUP.union(epoll::EventFlags::HUP);
+        ready.extend(self.events.drain(..).map(|event| {
+            let flags = event.flags;
+            Ready {
+                number: event.data.u64() as usize,
+                ended: flags.intersects(END),
+            }
+        }));
         Ok(())
     }
 }

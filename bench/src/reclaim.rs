@@ -5,12 +5,14 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use relay_client::testing::{Script, Seen};
 use relay_client::{Endpoint, Options, Received, Socket};
 use relay_proto::envelope::{self, Directive};
 use relay_proto::headers;
 use tokio::sync::{Barrier, watch};
 use tokio::task::JoinSet;
 
+use crate::frames::start_floor_to;
 use crate::machine::start_relay;
 
 /// How many daemons, and how many phones each.
@@ -34,6 +36,57 @@ pub(crate) fn run(relay: &Path, crowd: Crowd) -> io::Result<Vec<f64>> {
     })??;
     times.sort_unstable_by(f64::total_cmp);
     Ok(times)
+}
+
+/// Milliseconds until as many phones, dialling at once through the floor, are answered by a process of
+/// ours: what the machine needs for a storm without anything to reclaim.
+pub(crate) fn floor(crowd: Crowd) -> io::Result<Vec<f64>> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    runtime.block_on(async {
+        let back = Script::start().await?;
+        let to = back.url();
+        let to = to
+            .trim_start_matches("ws://")
+            .parse()
+            .map_err(io::Error::other)?;
+        let server = start_floor_to(to)?;
+        let url = format!("ws://{}", server.addr);
+        tokio::spawn(async move {
+            loop {
+                // The first connection only saw whether the floor listens.
+                let Ok(mut peer) = back.accept().await else {
+                    continue;
+                };
+                tokio::spawn(async move {
+                    while let Some(Seen::Message(word)) = peer.recv().await {
+                        if peer.send(&word).await.is_err() {
+                            break;
+                        }
+                    }
+                });
+            }
+        });
+        let since = Instant::now();
+        let mut phones = JoinSet::new();
+        for _ in 0..crowd.servers * crowd.phones {
+            let url = url.clone();
+            phones.spawn(async move {
+                let mut socket = dial(&url, "/v1/client", "floor").await?;
+                match echoed(&mut socket).await {
+                    true => Ok(since.elapsed().as_secs_f64() * 1e3),
+                    false => Err(io::Error::other("no echo through the floor")),
+                }
+            });
+        }
+        let mut times = Vec::new();
+        while let Some(time) = phones.join_next().await {
+            times.push(time.map_err(io::Error::other)??);
+        }
+        times.sort_unstable_by(f64::total_cmp);
+        Ok(times)
+    })
 }
 
 async fn storm(url: String, crowd: Crowd) -> io::Result<Vec<f64>> {

@@ -90,7 +90,7 @@ impl Row {
             short(high)
         );
         let floor = self.to_floor().map_or(String::new(), |ratio| {
-            format!("{} ({ratio:.1}x)", short(median(&self.floor)))
+            format!("{} ({}x)", short(median(&self.floor)), short(ratio))
         });
         let reference = self.reference.zip(self.to_reference()).map_or(
             String::new(),
@@ -100,7 +100,7 @@ impl Row {
                 } else {
                     low.to_string()
                 };
-                format!("{range} ({times:.0}x)")
+                format!("{range} ({}x)", short(times))
             },
         );
         let note = self
@@ -170,7 +170,7 @@ mod tests {
         assert_eq!(row.json()["reference_over_ours"], 8.0);
         let line = row.line();
         assert!(
-            line.contains("3.00 [2.00..4.00]") && line.contains("24-37 (8x)"),
+            line.contains("3.00 [2.00..4.00]") && line.contains("24-37 (8.00x)"),
             "{line}"
         );
     }
