@@ -13,7 +13,9 @@ fuzz_target!(|message: &[u8]| {
 
     // What is taken out of an envelope is a document, and so is what is put into one. Of some
     // depth or more it isn't any longer, once the envelope is counted.
-    let Ok(Directive::Frame { conn_id, frame }) = parse(message) else { return };
+    let Ok(Directive::Frame { conn_id, frame }) = parse(message) else {
+        return;
+    };
     assert_eq!(validate(frame), Ok(()));
     let wrapped = [&prefix(&conn_id)[..], frame, SUFFIX].concat();
     assert_eq!(parse(&wrapped), Ok(Directive::Frame { conn_id, frame }));

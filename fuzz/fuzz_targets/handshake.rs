@@ -17,14 +17,19 @@ fuzz_target!(|data: &[u8]| {
         })
         .collect();
     let all = |name: &str| -> Vec<&[u8]> {
-        let named = fields.iter().filter(|(n, _)| n.eq_ignore_ascii_case(name.as_bytes()));
+        let named = fields
+            .iter()
+            .filter(|(n, _)| n.eq_ignore_ascii_case(name.as_bytes()));
         named.map(|(_, value)| *value).collect()
     };
     let first = |name: &str| all(name).first().copied();
 
     if let Ok(hello) = binary_hello(first) {
         assert!(!hello.server_id.is_empty() && !hello.version.is_empty());
-        assert_eq!(phone_hello(first).map(|phone| phone.server_id), Ok(hello.server_id));
+        assert_eq!(
+            phone_hello(first).map(|phone| phone.server_id),
+            Ok(hello.server_id)
+        );
     }
     let request = Request {
         http_1_1: true,
@@ -37,6 +42,9 @@ fuzz_target!(|data: &[u8]| {
     };
     if let Ok(accept) = check(&request) {
         assert_eq!((method, request.key.len()), ("GET", 1));
-        assert_eq!(accept.as_str(), derive_accept_key(request.key[0].trim_ascii()));
+        assert_eq!(
+            accept.as_str(),
+            derive_accept_key(request.key[0].trim_ascii())
+        );
     }
 });

@@ -12,7 +12,11 @@ fuzz_target!(|data: &[u8]| {
     // fuzzers are bad at writing text through a mask.
     let [how, stream @ ..] = data else { return };
     let piece = usize::from(how & 0x7f) + 1;
-    let wire = if how & 0x80 == 0 { stream.to_vec() } else { with_zero_keys(stream) };
+    let wire = if how & 0x80 == 0 {
+        stream.to_vec()
+    } else {
+        with_zero_keys(stream)
+    };
     oracle::compare(&wire);
     for role in [Role::Server, Role::Client] {
         let whole = oracle::decode(role, [&wire[..]]);
