@@ -90,9 +90,70 @@ async fn perform(args: Args) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use relay_client::{DaemonEvent, DaemonLink, PhoneEvent, PhoneLink};
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn everything_it_claims_happens() {
         assert!(perform(Args { fast: true }).await);
+    }
+
+    /// What the demo doesn't show: a daemon whose connection breaks, but whose sessions live.
+    #[tokio::test]
+    async fn a_daemon_with_an_instance_resumes() {
+        let config = Config {
+            insecure_listen: Some("127.0.0.1:0".to_owned()),
+            log: LogTarget::Silent,
+            ..Config::default()
+        };
+        let relay = Relay::start(config).await.unwrap();
+        let url = format!("ws://{}", relay.local_addr());
+        let daemon = || {
+            DaemonLink::builder(&url, SERVER_ID)
+                .instance("the same process")
+                .start()
+        };
+        let mut first = daemon().unwrap();
+        assert!(matches!(
+            first.recv().await,
+            Some(DaemonEvent::Connected { .. })
+        ));
+        let mut phone = PhoneLink::builder(&url, SERVER_ID).start().unwrap();
+        assert!(matches!(
+            phone.recv().await,
+            Some(PhoneEvent::Connected { .. })
+        ));
+        phone.send(b"1").await.unwrap();
+        let Some(DaemonEvent::Frame { conn_id, .. }) = first.recv().await else {
+            panic!("no frame");
+        };
+
+        first.shutdown().await;
+        phone.send(b"2").await.unwrap();
+        let mut second = daemon().unwrap();
+        assert!(matches!(
+            second.recv().await,
+            Some(DaemonEvent::Connected { .. })
+        ));
+        match second.recv().await {
+            Some(DaemonEvent::Frame {
+                conn_id: same,
+                frame,
+            }) => {
+                assert_eq!((same, &frame[..]), (conn_id.clone(), &b"2"[..]));
+            }
+            other => panic!("{other:?}"),
+        }
+        second.send(&conn_id, b"3").await.unwrap();
+        assert!(matches!(phone.recv().await, Some(PhoneEvent::Frame(frame)) if frame == b"3"));
+        second
+            .close_phone(&conn_id, Some(b"4"), 4401)
+            .await
+            .unwrap();
+        assert!(matches!(phone.recv().await, Some(PhoneEvent::Frame(frame)) if frame == b"4"));
+        assert!(matches!(
+            phone.recv().await,
+            Some(PhoneEvent::Stopped { .. })
+        ));
+        relay.shutdown().await;
     }
 }

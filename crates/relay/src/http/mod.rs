@@ -54,7 +54,6 @@ where
         .header_read_timeout(header_timeout)
         .max_headers(MAX_HEADERS)
         .max_buf_size(MAX_HEAD_BYTES)
-        .keep_alive(false)
         .serve_connection(TokioIo::new(socket), service)
         .with_upgrades();
     // Neither a slow client nor a broken request is worth a line: anyone can cause them at will.
@@ -62,6 +61,22 @@ where
 }
 
 fn answer<S: crate::session::Transport>(
+    site: &Arc<Site>,
+    request: Request<Incoming>,
+    remote: IpAddr,
+) -> Reply {
+    let mut reply = route::<S>(site, request, remote);
+    // One request for each connection. Said here and not by hyper, which would add it to the 101,
+    // where some clients compare the whole value with `Upgrade`.
+    if !reply.headers().contains_key(header::CONNECTION) {
+        reply
+            .headers_mut()
+            .insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
+    reply
+}
+
+fn route<S: crate::session::Transport>(
     site: &Arc<Site>,
     request: Request<Incoming>,
     remote: IpAddr,
