@@ -53,7 +53,7 @@ pub(crate) fn request(method: &str, target: &str, headers: Headers<'_>) -> Strin
     text + "\r\n"
 }
 
-/// Sends one request on its own connection and reads the answer.
+/// Sends one request on its own connection and reads the answer. (What follows a 101 is no body.)
 pub(crate) async fn send(stream: &mut TcpStream, request: &str) -> Response {
     soon("an HTTP answer", async {
         stream
@@ -62,9 +62,12 @@ pub(crate) async fn send(stream: &mut TcpStream, request: &str) -> Response {
             .expect("the request is sent");
         let (mut response, surplus) = read_head(stream).await;
         response.body = surplus;
-        let length = response
-            .header("content-length")
-            .map(|v| v.parse().expect("a length"));
+        let length = match response.status {
+            101 => Some(0),
+            _ => response
+                .header("content-length")
+                .map(|v| v.parse().expect("a length")),
+        };
         let mut chunk = [0; 4096];
         while length.is_none_or(|length: usize| response.body.len() < length) {
             match stream.read(&mut chunk).await.expect("the body is read") {

@@ -8,7 +8,7 @@ use std::time::Duration;
 use futures_util::{SinkExt as _, StreamExt as _};
 use serde_json::Value;
 use tokio::net::TcpStream;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Message};
 use tokio_tungstenite::tungstenite::{Bytes, Error};
@@ -62,15 +62,22 @@ impl Peer {
         let (mut sink, mut source) = stream.split();
         let (to_send, mut messages) = mpsc::unbounded_channel();
         let (seen, events) = mpsc::unbounded_channel();
+        let (end, ended) = oneshot::channel::<()>();
         let writer = tokio::spawn(async move {
-            while let Some(message) = messages.recv().await {
-                if sink.send(message).await.is_err() {
-                    // The reader reports how the connection ended.
-                    return std::future::pending().await;
+            let write = async {
+                while let Some(message) = messages.recv().await {
+                    if sink.send(message).await.is_err() {
+                        break;
+                    }
                 }
-            }
+                // The reader reports how the connection ends.
+                std::future::pending().await
+            };
+            // The socket closes when both tasks are done with it.
+            tokio::select!(() = write => (), _ = ended => ());
         });
         let reader = tokio::spawn(async move {
+            let _end = end;
             loop {
                 let event = event(source.next().await);
                 let last = matches!(event, Event::Eof | Event::Broken(_));

@@ -1,5 +1,7 @@
 //! What peers put on the wire: headers, frames, envelopes.
 
+use std::collections::BTreeMap;
+
 use serde_json::Value;
 use serde_json::value::RawValue;
 
@@ -66,37 +68,22 @@ impl Envelope {
     /// # Panics
     /// On anything else.
     pub fn parse(text: &str) -> Self {
-        let value: Value = serde_json::from_str(text)
-            .unwrap_or_else(|e| panic!("the relay sent a daemon invalid JSON ({e}): {text:.200}"));
-        let object = value.as_object().expect("an envelope is an object");
+        let read: Result<BTreeMap<String, Box<RawValue>>, _> = serde_json::from_str(text);
+        let object = read.unwrap_or_else(|e| panic!("no JSON object ({e}): {text:.200}"));
         let keys: Vec<&str> = object.keys().map(String::as_str).collect();
-        let conn_id = value["conn_id"]
-            .as_str()
-            .expect("conn_id is a string")
-            .to_owned();
-        match keys[..] {
-            ["conn_id", "frame"] => Self {
-                conn_id,
-                frame: Some(raw_frame(text)),
-                close_code: None,
-            },
+        let conn_id = serde_json::from_str(object["conn_id"].get()).expect("conn_id is a string");
+        let (frame, close_code) = match keys[..] {
+            ["conn_id", "frame"] => (Some(object["frame"].get().to_owned()), None),
             ["close_code", "conn_id"] => {
-                let code = value["close_code"]
-                    .as_u64()
-                    .expect("close_code is an integer");
-                Self {
-                    conn_id,
-                    frame: None,
-                    close_code: Some(code),
-                }
+                let code = object["close_code"].get().parse();
+                (None, Some(code.expect("close_code is an integer")))
             }
             _ => panic!("an envelope with the keys {keys:?}: {text:.200}"),
+        };
+        Self {
+            conn_id,
+            frame,
+            close_code,
         }
     }
-}
-
-fn raw_frame(envelope: &str) -> String {
-    let fields: std::collections::BTreeMap<String, Box<RawValue>> =
-        serde_json::from_str(envelope).expect("it was an object a moment ago");
-    fields["frame"].get().to_owned()
 }

@@ -169,6 +169,11 @@ async fn the_same_process_resumes_from_its_own_stuck_connection() {
         )
         .await;
     let mut daemon = relay.daemon_with("home", HOME).await;
+    // Until then frames go to the stuck connection.
+    relay
+        .log
+        .wait_nth(2, "server_claimed", &[("server_id", "home")])
+        .await;
     daemon.hear(&mut phone).await;
     stuck.expect_close(1011, "heartbeat timeout").await;
     relay.expect_counts(1, 1).await;
