@@ -122,6 +122,9 @@ pub(crate) struct Session<S, H> {
     left: bool,
     /// What came behind the HTTP request in the same read.
     early: Option<Bytes>,
+    /// Our Close, to be sent when everything that is queued is out.
+    farewell: Option<Box<ControlFrame>>,
+    /// A pong for which the writer has no room.
     pong: Option<Box<ControlFrame>>,
     ping: Option<u32>,
     probe: Option<u32>,
@@ -157,6 +160,7 @@ impl<S: Transport, H: Handler> Session<S, H> {
             phase: Phase::Open,
             left: false,
             early: Some(start.early).filter(|bytes| !bytes.is_empty()),
+            farewell: None,
             pong: None,
             ping: None,
             probe: None,
@@ -202,6 +206,10 @@ impl<S: Transport, H: Handler> Session<S, H> {
     /// on the wire in part still goes out.
     fn leave(&mut self, end: &End, finish_item: bool) {
         let unwritten = self.writer.take(finish_item);
+        self.tell_left(end, unwritten);
+    }
+
+    fn tell_left(&mut self, end: &End, unwritten: VecDeque<(Item, usize)>) {
         if !std::mem::replace(&mut self.left, true) {
             self.handler.left(end, unwritten);
         }
@@ -227,7 +235,15 @@ impl<S: Transport, H: Handler> Session<S, H> {
             code: close.code,
             detail: "closed by the relay",
         };
-        self.start_closing(&end, &frame);
+        if is_peers_fault(cause) {
+            // What was queued before is its due all the same.
+            self.phase = Phase::Closing { sent: false };
+            self.decoder.discard_messages();
+            self.farewell = Some(Box::new(frame));
+            self.tell_left(&end, VecDeque::new());
+        } else {
+            self.start_closing(&end, &frame);
+        }
     }
 
     /// Answers the peer's Close with the same one, or takes it as the answer to ours.
@@ -297,10 +313,15 @@ impl<S: Transport, H: Handler> Session<S, H> {
                 }
                 return true;
             }
-            // The newest ping is the one to answer (RFC 6455, section 5.5.3): a pong that still
-            // waits is replaced, so that pings cost nothing however many come.
             Event::Ping(payload) if open => {
-                self.pong = Some(Box::new(control_frame(Control::Pong, &payload)));
+                let pong = control_frame(Control::Pong, &payload);
+                if self.pong.is_none() && self.writer.takes_controls() {
+                    self.writer.push_control(Item::control(&pong));
+                } else {
+                    // Answering the newest is enough (RFC 6455, section 5.5.3), and the only way
+                    // in which pings cost no memory however many come.
+                    self.pong = Some(Box::new(pong));
+                }
             }
             Event::Pong(payload) => self.pong(&payload),
             Event::Close(frame) => self.peer_closed(frame.as_ref(), now),
@@ -322,6 +343,14 @@ impl<S: Transport, H: Handler> Session<S, H> {
     }
 }
 
+/// Whether the peer itself did what ends its connection: not the registry, and not time.
+fn is_peers_fault(cause: Cause) -> bool {
+    matches!(
+        cause,
+        Cause::Protocol(_) | Cause::InvalidUtf8 | Cause::MessageTooBig | Cause::NotJson
+    )
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -339,7 +368,7 @@ mod tests {
         assert!(
             sizes
                 .iter()
-                .zip([464, 416, 264])
+                .zip([472, 424, 264])
                 .all(|(size, most)| *size <= most),
             "{sizes:?}"
         );

@@ -48,12 +48,15 @@ impl<S: Transport, H: Handler> Session<S, H> {
     fn write(&mut self, cx: &mut Context<'_>, now: Millis) {
         loop {
             self.queue_controls();
-            if self.phase == Phase::Open {
+            if self.phase == Phase::Open || self.farewell.is_some() {
                 self.writer.refill(&self.peer);
             }
             self.complete_written(now);
             if self.writer.is_empty() {
-                break;
+                let Some(close) = self.farewell.take() else {
+                    break;
+                };
+                self.writer.push_control(Item::control(&close));
             }
             match self.writer.poll_write(&mut self.socket, cx) {
                 Poll::Ready(Ok(())) => self.complete_written(now),
@@ -88,7 +91,7 @@ impl<S: Transport, H: Handler> Session<S, H> {
 
     /// Turns pending pings and pongs into items.
     fn queue_controls(&mut self) {
-        if self.writer.has_control() {
+        if !self.writer.takes_controls() {
             return;
         }
         if let Some(pong) = self.pong.take() {

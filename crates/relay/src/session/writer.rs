@@ -11,6 +11,9 @@ use tokio::io::AsyncWrite;
 /// Items taken from the outbox at once.
 const BATCH_ITEMS: usize = 32;
 
+/// Pings and pongs that may wait in front of a full socket.
+const MAX_CONTROLS: usize = 16;
+
 /// Items on their way into the socket, oldest first.
 #[derive(Debug, Default)]
 pub(super) struct Writer {
@@ -43,19 +46,23 @@ impl Writer {
         }
     }
 
-    /// Whether a control frame waits. The next one has to wait in its place until this one is out: a
-    /// peer that doesn't read can make the relay hold one reply, never a queue of them.
-    pub(super) fn has_control(&self) -> bool {
-        // They are put in front, at most one of each kind, behind at most one partly written item.
-        self.items
-            .iter()
-            .take(4)
-            .any(|(item, _)| matches!(item.meaning, Meaning::Control))
+    /// Whether another control frame may be put in. A peer that pings and doesn't read can make the
+    /// relay hold this many replies, and no more: the next one replaces the one before.
+    pub(super) fn takes_controls(&self) -> bool {
+        self.waiting_controls() < MAX_CONTROLS
     }
 
-    /// Puts a control frame in front of everything that is not yet on the wire.
+    /// Control frames in front of everything that is not on the wire yet.
+    fn waiting_controls(&self) -> usize {
+        let waiting = self.items.iter().skip(usize::from(self.is_mid_item()));
+        waiting
+            .take_while(|(item, _)| matches!(item.meaning, Meaning::Control))
+            .count()
+    }
+
+    /// Puts a control frame behind those that wait, and in front of everything else.
     pub(super) fn push_control(&mut self, item: Item) {
-        let position = usize::from(self.is_mid_item()).min(self.items.len());
+        let position = usize::from(self.is_mid_item()) + self.waiting_controls();
         self.items.insert(position, (item, 0));
     }
 
