@@ -78,26 +78,25 @@ impl Dialler {
     }
 }
 
-/// Reads exactly the response; a relay sends nothing after it unasked.
+/// Reads the response. A relay says nothing after it unasked, unless it turns the peer away.
 fn read_101(stream: &mut TcpStream) -> io::Result<()> {
     stream.set_read_timeout(Some(Duration::from_secs(10)))?;
     let mut response = Vec::new();
     let mut piece = [0; 1024];
-    while !response.ends_with(b"\r\n\r\n") {
+    loop {
         match stream.read(&mut piece)? {
             0 => return Err(io::ErrorKind::UnexpectedEof.into()),
             count => response.extend_from_slice(&piece[..count]),
         }
+        let Some(end) = response.windows(4).position(|window| window == b"\r\n\r\n") else {
+            continue;
+        };
+        if response.starts_with(b"HTTP/1.1 101") && response.len() == end + 4 {
+            return Ok(());
+        }
+        let text = String::from_utf8_lossy(&response).into_owned();
+        return Err(io::Error::other(format!(
+            "the relay turned a peer away: {text:?}"
+        )));
     }
-    if response.starts_with(b"HTTP/1.1 101") {
-        return Ok(());
-    }
-    let line = response
-        .split(|byte| *byte == b'\r')
-        .next()
-        .unwrap_or_default();
-    Err(io::Error::other(format!(
-        "the relay answered {:?}",
-        String::from_utf8_lossy(line)
-    )))
 }

@@ -5,6 +5,8 @@ use std::io::{self, Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::time::Duration;
 
+use socket2::{Domain, Protocol, Socket, Type};
+
 use crate::poll::{Poll, now};
 
 /// Bytes moved at once.
@@ -14,7 +16,11 @@ const LISTENER: usize = usize::MAX;
 
 /// Forwards every connection made to `listen` to a new connection to `dial`, both ways, for ever.
 pub(crate) fn run(listen: SocketAddr, dial: SocketAddr) -> io::Result<()> {
-    let listener = TcpListener::bind(listen)?;
+    let listener = Socket::new(Domain::IPV4, Type::STREAM, Some(Protocol::TCP))?;
+    listener.bind(&listen.into())?;
+    // A storm of dials must fit; the standard library would let 128 wait.
+    listener.listen(1024)?;
+    let listener = TcpListener::from(listener);
     listener.set_nonblocking(true)?;
     let mut poll = Poll::new()?;
     poll.add(&listener, LISTENER)?;

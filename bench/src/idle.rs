@@ -28,7 +28,8 @@ pub(crate) fn bytes_per_connection(relay: &Path, counts: Counts) -> io::Result<f
     let mut held: Vec<TcpStream> = Vec::with_capacity(counts.many);
     let mut grow = |to: usize| -> io::Result<u64> {
         while held.len() < to {
-            let group = held.len() / (PHONES + 1);
+            // Rounded up: the last group before may not be full.
+            let group = held.len().div_ceil(PHONES + 1);
             let id = format!("idle-{group}");
             held.extend(dialler.upgraded(1, |_| request(Leg::Binary, &id))?);
             let phones = PHONES.min(to - held.len());

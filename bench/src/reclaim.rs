@@ -5,10 +5,11 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use relay_client::testing::{Script, Seen};
+use relay_client::testing::{Peer, Script, Seen};
 use relay_client::{Endpoint, Options, Received, Socket};
 use relay_proto::envelope::{self, Directive};
 use relay_proto::headers;
+use tokio::net::TcpStream;
 use tokio::sync::{Barrier, watch};
 use tokio::task::JoinSet;
 
@@ -54,18 +55,8 @@ pub(crate) fn floor(crowd: Crowd) -> io::Result<Vec<f64>> {
         let server = start_floor_to(to)?;
         let url = format!("ws://{}", server.addr);
         tokio::spawn(async move {
-            loop {
-                // The first connection only saw whether the floor listens.
-                let Ok(mut peer) = back.accept().await else {
-                    continue;
-                };
-                tokio::spawn(async move {
-                    while let Some(Seen::Message(word)) = peer.recv().await {
-                        if peer.send(&word).await.is_err() {
-                            break;
-                        }
-                    }
-                });
+            while let Ok(stream) = back.accept_tcp().await {
+                tokio::spawn(echo(stream));
             }
         });
         let since = Instant::now();
@@ -87,6 +78,19 @@ pub(crate) fn floor(crowd: Crowd) -> io::Result<Vec<f64>> {
         times.sort_unstable_by(f64::total_cmp);
         Ok(times)
     })
+}
+
+/// The far side of the floor.
+async fn echo(stream: TcpStream) {
+    // The first connection only saw whether the floor listens.
+    let Ok(mut peer) = Peer::upgrade(stream).await else {
+        return;
+    };
+    while let Some(Seen::Message(word)) = peer.recv().await {
+        if peer.send(&word).await.is_err() {
+            break;
+        }
+    }
 }
 
 async fn storm(url: String, crowd: Crowd) -> io::Result<Vec<f64>> {
@@ -210,5 +214,5 @@ async fn dial(url: &str, path: &str, id: &str) -> io::Result<Socket> {
     ];
     Socket::connect(&endpoint, &all, &Options::default())
         .await
-        .map_err(io::Error::other)
+        .map_err(|error| io::Error::other(format!("{id} at {path}: {error}")))
 }

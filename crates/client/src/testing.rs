@@ -13,7 +13,7 @@ use relay_proto::envelope::{self, Directive};
 use relay_proto::handshake::accept_key;
 use relay_proto::ws::{self, Control, Decoder, Event, Limits, Role, Utf8};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
@@ -32,7 +32,10 @@ impl Script {
     /// # Errors
     /// Those of the operating system.
     pub async fn start() -> io::Result<Self> {
-        let listener = TcpListener::bind("127.0.0.1:0").await?;
+        let socket = TcpSocket::new_v4()?;
+        socket.bind(SocketAddr::from(([127, 0, 0, 1], 0)))?;
+        // Room for a storm: a dial that finds the queue full is tried again only a second later.
+        let listener = socket.listen(1024)?;
         let addr = listener.local_addr()?;
         Ok(Self { listener, addr })
     }
@@ -48,8 +51,15 @@ impl Script {
     /// # Errors
     /// When the peer sends no upgrade request.
     pub async fn accept(&self) -> io::Result<Peer> {
-        let (stream, _) = self.listener.accept().await?;
-        Peer::upgrade(stream).await
+        Peer::upgrade(self.accept_tcp().await?).await
+    }
+
+    /// Takes the next connection as it is, to be [upgraded](Peer::upgrade) while others are taken.
+    ///
+    /// # Errors
+    /// Those of the operating system.
+    pub async fn accept_tcp(&self) -> io::Result<TcpStream> {
+        Ok(self.listener.accept().await?.0)
     }
 
     /// Takes the next connection, reads its request, and answers with `response` as it is.
@@ -89,7 +99,11 @@ pub struct Peer {
 }
 
 impl Peer {
-    async fn upgrade(mut stream: TcpStream) -> io::Result<Self> {
+    /// Reads the upgrade request and answers 101.
+    ///
+    /// # Errors
+    /// When the peer sends no upgrade request.
+    pub async fn upgrade(mut stream: TcpStream) -> io::Result<Self> {
         stream.set_nodelay(true)?;
         let (head, input) = read_head(&mut stream).await?;
         let mut lines = head.split("\r\n");
@@ -235,9 +249,9 @@ impl Router {
         let task = tokio::spawn(async move {
             let slots = Slots::default();
             let mut phones = 0_u32;
-            while let Ok(peer) = script.accept().await {
+            while let Ok(stream) = script.accept_tcp().await {
                 phones += 1;
-                tokio::spawn(slots.clone().serve(peer, phones));
+                tokio::spawn(slots.clone().serve(stream, phones));
             }
         });
         Ok(Self { url, task })
@@ -277,7 +291,10 @@ impl Slots {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    async fn serve(self, mut peer: Peer, number: u32) {
+    async fn serve(self, stream: TcpStream, number: u32) {
+        let Ok(mut peer) = Peer::upgrade(stream).await else {
+            return;
+        };
         let id = peer
             .header("x-pyrycode-server")
             .unwrap_or_default()
