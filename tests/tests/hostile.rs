@@ -318,6 +318,39 @@ async fn a_message_of_256_kib_in_one_byte_fragments() {
     relay.expect_resident_at_most(before + 16 * MIB).await;
 }
 
+/// Parked frames are bounded in bytes; the smallest possible frames must not cost many times that.
+#[tokio::test]
+async fn tiny_frames_of_parked_phones_cost_no_more_than_the_bound() {
+    let flags = ["--boot-park", "60s", "--park", "60s"];
+    let relay = Relay::start(&[&MANY[..], &flags].concat()).await;
+    let witness = Witness::start(&relay).await;
+    relay.expect_counts(1, 1).await;
+    let before = relay.resident_bytes();
+    let tiny = masked(op::TEXT, b"1").repeat(60_000);
+    let mut floods = Vec::new();
+    for n in 0..64 {
+        let mut phone = relay.raw_phone(&format!("absent-{}", n / 16), None).await;
+        let tiny = tiny.clone();
+        floods.push(tokio::spawn(async move {
+            // The relay may stop reading it: then it has written as much as it can.
+            let _ = tokio::time::timeout(Duration::from_secs(5), phone.write(&tiny)).await;
+            phone
+        }));
+    }
+    let mut phones = Vec::new();
+    for flood in floods {
+        phones.push(flood.await.unwrap());
+    }
+    relay.expect_counts(1, 65).await;
+    let grown = relay.resident_bytes().saturating_sub(before);
+    assert!(
+        grown < 96 * MIB,
+        "{} MiB, where 32 MiB may be parked",
+        grown / MIB
+    );
+    witness.assert_undisturbed().await;
+}
+
 /// Every connection of an attack is gone afterwards, to the last file descriptor.
 #[tokio::test]
 async fn descriptors_return_after_every_kind_of_end() {
