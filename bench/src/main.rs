@@ -182,13 +182,15 @@ fn bench(args: &Args) -> io::Result<()> {
     if wanted(Part::Reclaim) {
         reclaims(&relay, &scale)?.into_iter().for_each(&mut show);
     }
-    println!("\n* published figures of the reference, from another machine: an order of magnitude");
+    println!("\n* {REFERENCE}");
     if let Some(path) = &args.json {
-        let all = json!({ "repetitions": scale.repetitions, "quick": args.quick, "rows": rows });
+        let all = json!({ "repetitions": scale.repetitions, "quick": args.quick, "reference": REFERENCE, "rows": rows });
         std::fs::write(path, format!("{all:#}\n"))?;
     }
     Ok(())
 }
+
+const REFERENCE: &str = "published figures, from another machine: an order of magnitude";
 
 fn repeat<T>(scale: &Scale, mut run: impl FnMut() -> io::Result<T>) -> io::Result<Vec<T>> {
     (0..scale.repetitions).map(|_| run()).collect()
@@ -227,7 +229,7 @@ fn memory(relay: &Path, scale: &Scale) -> io::Result<Row> {
     };
     let ours = repeat(scale, || idle::bytes_per_connection(relay, scale.idle))?;
     let floor = repeat(scale, || idle::floor_bytes_per_connection(scale.idle))?;
-    let name = format!("memory per idle connection, {}", scale.idle.many);
+    let name = format!("RSS per idle connection, {}", scale.idle.many);
     Ok(Row::new(name, "KiB", kib(ours))
         .floor(kib(floor))
         .reference(38.4, 38.4))
