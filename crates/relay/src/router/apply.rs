@@ -4,7 +4,8 @@ use super::{Carried, Router, State};
 use crate::observe::log::{Event, Key};
 use crate::observe::metrics::{Endpoint, Outcome};
 use crate::session::item::{Credit, Item, Meaning};
-use crate::session::peer::{Leg, Orders, Peer, Route};
+use crate::session::peer::{Leg, Orders, Parked, Peer, Route};
+use relay_core::limits::OUTBOX_ITEM_BYTES;
 use relay_core::{Claim, Conn, Effect, ServerId};
 use relay_proto::close::Cause;
 use relay_proto::envelope;
@@ -180,13 +181,10 @@ impl Router {
     fn park(&self, phone: Option<Arc<Peer>>) {
         let Some(phone) = phone else { return };
         let mut inner = phone.lock();
-        if matches!(inner.route, Route::Parked { .. }) {
+        if matches!(inner.route, Route::Parked(_)) {
             return;
         }
-        inner.route = Route::Parked {
-            frames: Vec::new(),
-            announced: false,
-        };
+        inner.route = Route::Parked(Parked::default());
         drop(inner);
         phone.waker.wake();
         self.event(
@@ -231,10 +229,11 @@ impl Router {
     /// Hands over what a phone has parked, in order.
     fn deliver_parked(&self, phone: &Arc<Peer>, binary: &Peer) {
         let prefix = envelope::prefix(&phone.conn_id);
-        for frame in phone.take_parked() {
-            self.park_budget().release(frame.len());
+        let parked = phone.take_parked();
+        self.park_budget().release(parked.bytes);
+        for frame in parked.frames {
             let cost = frame.len() + prefix.len();
-            let credit = Credit::take(phone, cost);
+            let credit = Credit::take(phone, cost + OUTBOX_ITEM_BYTES);
             let item = Item::envelope(&prefix, Payload::Owned(frame), credit);
             // The outbox has room for what all phones may have parked; should it be closed, the phone
             // must not go on without these frames.
@@ -246,8 +245,7 @@ impl Router {
 
     /// Forgets what a phone has parked.
     pub(super) fn drop_parked(&self, phone: &Peer) {
-        let bytes = phone.take_parked().iter().map(Vec::len).sum();
-        self.park_budget().release(bytes);
+        self.park_budget().release(phone.take_parked().bytes);
     }
 
     /// Takes what a leaving binary did not receive. The holder's is kept if its process may come back

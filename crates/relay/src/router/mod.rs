@@ -16,7 +16,7 @@ use crate::config::Config;
 use crate::observe::log::{Event, Key, Log};
 use crate::observe::metrics::Metrics;
 use crate::session::item::Item;
-use crate::session::peer::{Leg, Peer};
+use crate::session::peer::{Leg, NOTICE_BYTES, Peer};
 use relay_core::bucket::RetryAfter;
 use relay_core::{
     Conn, Counts, Effects, Hub, Input, Instance, Millis, Overflow, ParkBudget, Path, PhoneEnd,
@@ -27,9 +27,6 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::Notify;
-
-/// Bytes that may wait for one binary besides what its phones' windows allow: close notices.
-const NOTICE_BYTES: usize = 1024 * 1024;
 
 /// The registry of one relay.
 pub(crate) struct Router {

@@ -2,7 +2,7 @@
 
 use super::item::{Item, Meaning};
 use super::peer::Peer;
-use super::{End, Handler};
+use super::{End, Flow, Handler};
 use crate::observe::log::{Event, Key};
 use crate::observe::metrics::Direction;
 use crate::router::Seat;
@@ -74,14 +74,14 @@ impl Binary {
 }
 
 impl Handler for Binary {
-    fn message(&mut self, _opcode: Opcode, message: Payload<'_>) -> Result<(), Cause> {
+    fn message(&mut self, _opcode: Opcode, message: Payload<'_>) -> Result<Flow, Cause> {
         let Some(Addressed {
             phone,
             frame,
             close_code,
         }) = self.address(&message)
         else {
-            return Ok(());
+            return Ok(Flow::Continue);
         };
         let cost = frame.as_ref().map_or(0, ExactSizeIterator::len);
         let meaning = match close_code {
@@ -101,7 +101,7 @@ impl Handler for Binary {
                 phone.close(close_code.map_or(Cause::BacklogFull, Cause::DirectiveOverflow));
             }
         }
-        Ok(())
+        Ok(Flow::Continue)
     }
 
     /// Nothing ever keeps the relay from reading a binary: its pongs and frames for other phones

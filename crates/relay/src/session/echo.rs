@@ -3,7 +3,7 @@
 
 use super::item::{Item, Meaning};
 use super::peer::{Leg, Peer};
-use super::{End, Handler, Session, Start, Transport};
+use super::{End, Flow, Handler, Session, Start, Transport};
 use crate::clock::Clock;
 use crate::router::Table;
 use bytes::Bytes;
@@ -19,10 +19,13 @@ const OUTBOX_BYTES: usize = 64 * 1024 * 1024;
 struct Echo(Arc<Peer>);
 
 impl Handler for Echo {
-    fn message(&mut self, opcode: Opcode, payload: Payload<'_>) -> Result<(), Cause> {
+    fn message(&mut self, opcode: Opcode, payload: Payload<'_>) -> Result<Flow, Cause> {
         let bytes = payload.len();
         let item = Item::message(opcode, payload, Meaning::Delivered);
-        self.0.push(item, bytes).map_err(|_| Cause::BacklogFull)
+        match self.0.push(item, bytes) {
+            Ok(()) => Ok(Flow::Continue),
+            Err(_) => Err(Cause::BacklogFull),
+        }
     }
 
     fn may_read(&mut self, _held_bytes: usize) -> usize {

@@ -60,10 +60,18 @@ impl End {
     }
 }
 
+/// Whether more may follow a message at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Flow {
+    Continue,
+    /// Ask [`Handler::may_read`] first.
+    Pause,
+}
+
 /// What the two legs, and the echo endpoint, do differently.
 pub(crate) trait Handler: Send + Unpin + 'static {
     /// A complete message. `Err`: close the connection for this cause.
-    fn message(&mut self, opcode: Opcode, payload: Payload<'_>) -> Result<(), Cause>;
+    fn message(&mut self, opcode: Opcode, payload: Payload<'_>) -> Result<Flow, Cause>;
 
     /// How many bytes may be read now, when `held_bytes` of an incomplete message are kept already.
     fn may_read(&mut self, held_bytes: usize) -> usize;
@@ -120,7 +128,8 @@ pub(crate) struct Session<S, H> {
     admitted: bool,
     phase: Phase,
     left: bool,
-    /// What came behind the HTTP request in the same read.
+    /// Bytes that are read already: what came behind the HTTP request, or behind the message with
+    /// which the handler wanted a pause.
     early: Option<Bytes>,
     /// Our Close, to be sent when everything that is queued is out.
     farewell: Option<Box<ControlFrame>>,
@@ -303,15 +312,22 @@ impl<S: Transport, H: Handler> Session<S, H> {
         );
     }
 
-    /// One event from the peer. True if a data message is complete with it.
-    fn event(&mut self, event: Event<'_>, now: Millis) -> bool {
+    /// One event from the peer. A flow comes with a data message that is complete.
+    fn event(&mut self, event: Event<'_>, now: Millis) -> Option<Flow> {
         let open = self.phase == Phase::Open;
         match event {
             Event::Message { opcode, payload } => {
-                if open && let Err(cause) = self.handler.message(opcode, payload) {
-                    self.close(cause, now);
+                if !open {
+                    return Some(Flow::Continue);
                 }
-                return true;
+                return Some(
+                    self.handler
+                        .message(opcode, payload)
+                        .unwrap_or_else(|cause| {
+                            self.close(cause, now);
+                            Flow::Continue
+                        }),
+                );
             }
             Event::Ping(payload) if open => {
                 let pong = control_frame(Control::Pong, &payload);
@@ -327,7 +343,7 @@ impl<S: Transport, H: Handler> Session<S, H> {
             Event::Close(frame) => self.peer_closed(frame.as_ref(), now),
             Event::Ping(_) => {}
         }
-        false
+        None
     }
 
     /// Our pings carry a decimal number, those of a probe behind a `p`. Other pongs mean nothing.

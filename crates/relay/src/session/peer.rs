@@ -14,6 +14,9 @@ use relay_proto::close::Cause;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+/// Bytes of a binary's outbox that phones' frames leave free: some thousand close notices.
+pub(crate) const NOTICE_BYTES: usize = 1024 * 1024;
+
 /// Which kind of peer a connection belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Leg {
@@ -37,12 +40,18 @@ pub(crate) enum Route {
     /// Into the outbox of this binary.
     To(Arc<Peer>),
     /// Kept here, in order, until the binary returns.
-    Parked {
-        /// The frames, oldest first.
-        frames: Vec<Vec<u8>>,
-        /// The router knows that there are frames.
-        announced: bool,
-    },
+    Parked(Parked),
+}
+
+/// The frames of a phone that waits for its binary.
+#[derive(Debug, Default)]
+pub(crate) struct Parked {
+    /// Oldest first.
+    pub(crate) frames: Vec<Vec<u8>>,
+    /// What they are charged: their lengths, and as much for each as in an outbox.
+    pub(crate) bytes: usize,
+    /// The router knows that there are frames.
+    pub(crate) announced: bool,
 }
 
 /// What a connection's task is asked to do. Each order overwrites the one before it.
@@ -166,6 +175,13 @@ impl Peer {
         pushed
     }
 
+    /// Whether a phone's frame of this size still fits into this binary's outbox, where room is kept
+    /// for close notices. `None`: it takes nothing any more.
+    pub(crate) fn room_for_frame(&self, bytes: usize) -> Option<bool> {
+        let outbox = &self.lock().outbox;
+        (!outbox.is_closed()).then(|| outbox.fits(bytes + NOTICE_BYTES))
+    }
+
     /// Takes what waits in the outbox and closes it.
     pub(crate) fn drain(&self) -> Vec<(Item, usize)> {
         let mut inner = self.lock();
@@ -191,14 +207,14 @@ impl Peer {
         self.push(item, cost_bytes)
     }
 
-    /// Frames it has parked, for delivery or to be dropped; it asks from now on.
-    pub(crate) fn take_parked(&self) -> Vec<Vec<u8>> {
+    /// What it has parked, for delivery or to be dropped; it asks from now on.
+    pub(crate) fn take_parked(&self) -> Parked {
         let mut inner = self.lock();
         match std::mem::replace(&mut inner.route, Route::Ask) {
-            Route::Parked { frames, .. } => frames,
+            Route::Parked(parked) => parked,
             other => {
                 inner.route = other;
-                Vec::new()
+                Parked::default()
             }
         }
     }

@@ -2,11 +2,12 @@
 
 use super::item::{Credit, Item, Meaning, REOPEN_BYTES, WINDOW_BYTES};
 use super::peer::{Peer, Route};
-use super::{End, Handler};
+use super::{End, Flow, Handler};
 use crate::observe::log::{Event, Key};
 use crate::observe::metrics::Direction;
 use crate::router::{Router, Seat};
-use relay_core::{Overflow, PhoneEnd};
+use relay_core::PhoneEnd;
+use relay_core::limits::OUTBOX_ITEM_BYTES;
 use relay_proto::close::Cause;
 use relay_proto::ws::{Opcode, Payload};
 use relay_proto::{envelope, json};
@@ -19,20 +20,20 @@ pub(crate) struct Phone {
     seat: Seat,
     /// `{"conn_id":"…","frame":`
     prefix: Box<[u8]>,
-    /// Frames that can go neither on nor to the parked ones now: what one read held, at most. While
-    /// there are any, nothing more is read.
-    stalled: VecDeque<Vec<u8>>,
+    /// A frame that can go neither on nor to the parked ones now. While there is one, nothing more
+    /// is taken from the phone.
+    stalled: Option<Vec<u8>>,
 }
 
 /// What became of a frame.
 enum Forwarded {
-    Done,
+    Done(Flow),
     /// Kept for later: there is no room for it now.
     Stalled(Vec<u8>),
     /// Nobody to give it to, and the router had no better idea.
     NoBinary,
-    /// The binary's outbox refuses.
-    Refused(Overflow),
+    /// The binary's outbox is full of the frames of phones that came and went.
+    Crowded,
 }
 
 impl Phone {
@@ -41,7 +42,7 @@ impl Phone {
         Self {
             seat,
             prefix,
-            stalled: VecDeque::new(),
+            stalled: None,
         }
     }
 
@@ -65,34 +66,17 @@ impl Phone {
         for _ in 0..4 {
             let mut inner = self.peer().lock();
             match &mut inner.route {
-                // It is going; the router is about to say what becomes of this phone.
-                Route::To(binary) if binary.lock().outbox.is_closed() => {
-                    return Forwarded::Stalled(frame.into_vec());
-                }
-                Route::To(binary) => {
-                    let cost = frame.len() + self.prefix.len();
-                    let credit = Credit::take(self.peer(), cost);
-                    let item = Item::envelope(&self.prefix, frame, credit);
-                    return match binary.push(item, cost) {
-                        Ok(()) => Forwarded::Done,
-                        Err(overflow) => Forwarded::Refused(overflow),
-                    };
-                }
-                Route::Parked {
-                    frames,
-                    announced: true,
-                } => {
-                    let frame = frame.into_vec();
-                    if !self
-                        .router()
-                        .reserve_park(frames.iter().map(Vec::len).sum(), frame.len())
-                    {
-                        return Forwarded::Stalled(frame);
+                Route::To(binary) => return self.enqueue(binary, frame),
+                Route::Parked(parked) if parked.announced => {
+                    let bytes = frame.len() + OUTBOX_ITEM_BYTES;
+                    if !self.router().reserve_park(parked.bytes, bytes) {
+                        return Forwarded::Stalled(frame.into_vec());
                     }
-                    frames.push(frame);
-                    return Forwarded::Done;
+                    parked.bytes += bytes;
+                    parked.frames.push(frame.into_vec());
+                    return Forwarded::Done(Flow::Continue);
                 }
-                Route::Parked { announced, .. } => *announced = true,
+                Route::Parked(parked) => parked.announced = true,
                 Route::Ask => {}
             }
             drop(inner);
@@ -101,59 +85,67 @@ impl Phone {
         Forwarded::NoBinary
     }
 
-    fn settle(&mut self, forwarded: Forwarded) -> Result<(), Cause> {
+    fn enqueue(&self, binary: &Peer, frame: Payload<'_>) -> Forwarded {
+        let bytes = frame.len() + self.prefix.len();
+        match binary.room_for_frame(bytes) {
+            Some(true) => {}
+            Some(false) => return Forwarded::Crowded,
+            // It is going; the router is about to say what becomes of this phone.
+            None => return Forwarded::Stalled(frame.into_vec()),
+        }
+        let credit = Credit::take(self.peer(), bytes + OUTBOX_ITEM_BYTES);
+        let item = Item::envelope(&self.prefix, frame, credit);
+        if binary.push(item, bytes).is_err() {
+            return Forwarded::Crowded;
+        }
+        let full = self.peer().in_flight_bytes.load(Ordering::SeqCst) >= WINDOW_BYTES;
+        Forwarded::Done(if full { Flow::Pause } else { Flow::Continue })
+    }
+
+    fn settle(&mut self, forwarded: Forwarded) -> Result<Flow, Cause> {
         match forwarded {
-            Forwarded::Done => return Ok(()),
+            Forwarded::Done(flow) => return Ok(flow),
             Forwarded::Stalled(frame) => {
-                self.stalled.push_front(frame);
-                return Ok(());
+                self.stalled = Some(frame);
+                return Ok(Flow::Pause);
             }
             // The router is closing this phone already, and says why.
-            Forwarded::NoBinary | Forwarded::Refused(_)
-                if self.peer().lock().orders.close.is_some() =>
-            {
-                return Ok(());
-            }
+            _ if self.peer().lock().orders.close.is_some() => return Ok(Flow::Continue),
             Forwarded::NoBinary => self.log(Event::PhoneForwarderNoBinary, &[]),
-            Forwarded::Refused(overflow) => {
-                self.log(Event::PhoneForwarderSendFailed, &[(Key::Err, &overflow)]);
+            Forwarded::Crowded => {
+                let err = "the binary's outbox is full";
+                self.log(Event::PhoneForwarderSendFailed, &[(Key::Err, &err)]);
             }
         }
         Err(Cause::BinaryAway)
     }
 
-    /// Bytes of frames parked for this phone, or `None` if it is not parked.
+    /// What is charged for the frames parked for this phone, or `None` if it is not parked.
     fn parked_bytes(&self) -> Option<usize> {
         match &self.peer().lock().route {
-            Route::Parked { frames, .. } => Some(frames.iter().map(Vec::len).sum()),
+            Route::Parked(parked) => Some(parked.bytes),
             Route::Ask | Route::To(_) => None,
         }
     }
 }
 
 impl Handler for Phone {
-    fn message(&mut self, _opcode: Opcode, frame: Payload<'_>) -> Result<(), Cause> {
+    fn message(&mut self, _opcode: Opcode, frame: Payload<'_>) -> Result<Flow, Cause> {
         if let Err(error) = json::validate(&frame) {
             self.log(Event::PhoneForwarderMarshalErr, &[(Key::Err, &error)]);
             return Err(Cause::NotJson);
-        }
-        if !self.stalled.is_empty() {
-            self.stalled.push_back(frame.into_vec());
-            return Ok(());
         }
         let forwarded = self.forward(frame);
         self.settle(forwarded)
     }
 
     fn may_read(&mut self, held_bytes: usize) -> usize {
-        if !self.stalled.is_empty() {
+        if self.stalled.is_some() {
             return 0;
         }
         if let Some(parked_bytes) = self.parked_bytes() {
-            return self
-                .router()
-                .park_phone_bytes()
-                .saturating_sub(parked_bytes + held_bytes);
+            let most = self.router().park_phone_bytes();
+            return most.saturating_sub(parked_bytes + held_bytes);
         }
         let peer = self.peer();
         if peer.in_flight_bytes.load(Ordering::SeqCst) < WINDOW_BYTES {
@@ -169,18 +161,11 @@ impl Handler for Phone {
     }
 
     fn wake(&mut self) -> Result<(), Cause> {
-        for _ in 0..self.stalled.len() {
-            let Some(frame) = self.stalled.pop_front() else {
-                break;
-            };
-            let forwarded = self.forward(Payload::Owned(frame));
-            let again = matches!(forwarded, Forwarded::Stalled(_));
-            self.settle(forwarded)?;
-            if again {
-                break;
-            }
-        }
-        Ok(())
+        let Some(frame) = self.stalled.take() else {
+            return Ok(());
+        };
+        let forwarded = self.forward(Payload::Owned(frame));
+        self.settle(forwarded).map(drop)
     }
 
     fn written(&mut self, meaning: &Meaning) {

@@ -1,7 +1,8 @@
 //! The loop of a session: obey, write, read, look at the clock, until nothing moves.
 
 use super::item::{Item, Meaning};
-use super::{End, Handler, Phase, Session, Transport};
+use super::{End, Flow, Handler, Phase, Session, Transport};
+use bytes::Bytes;
 use relay_core::{Action, Millis};
 use relay_proto::close::{self, Cause};
 use relay_proto::ws::{Control, control_frame};
@@ -160,26 +161,44 @@ impl<S: Transport, H: Handler> Session<S, H> {
             if let Some(early) = self.early.take() {
                 let part = early.len().min(allowed);
                 buffer[..part].copy_from_slice(&early[..part]);
-                self.early = Some(early.slice(part..)).filter(|rest| !rest.is_empty());
-                self.take_bytes(&mut buffer[..part], now);
+                let rest = early.slice(part..);
+                let paused = self.take_bytes(&mut buffer[..part], now);
+                let rest = if paused.is_empty() {
+                    rest
+                } else {
+                    [&paused[..], &rest].concat().into()
+                };
+                self.early = Some(rest).filter(|rest| !rest.is_empty());
                 return true;
             }
             let mut unfilled = ReadBuf::new(&mut buffer[..allowed]);
             match Pin::new(&mut self.socket).poll_read(cx, &mut unfilled) {
                 Poll::Pending => return false,
                 Poll::Ready(Ok(())) if unfilled.filled().is_empty() => self.ended("end of stream"),
-                Poll::Ready(Ok(())) => self.take_bytes(unfilled.filled_mut(), now),
+                Poll::Ready(Ok(())) => {
+                    let paused = self.take_bytes(unfilled.filled_mut(), now);
+                    self.early = Some(paused).filter(|rest| !rest.is_empty());
+                }
                 Poll::Ready(Err(_)) => self.ended("connection lost"),
             }
             true
         })
     }
 
-    fn take_bytes(&mut self, mut input: &mut [u8], now: Millis) {
+    /// Decodes and handles. Returns what is left when the handler wants a pause.
+    fn take_bytes(&mut self, mut input: &mut [u8], now: Millis) -> Bytes {
         let mut finished = false;
+        let mut paused = Bytes::new();
         while !self.deaf && self.phase != Phase::Done {
             match self.decoder.decode(&mut input) {
-                Ok(Some(event)) => finished |= self.event(event, now),
+                Ok(Some(event)) => {
+                    let flow = self.event(event, now);
+                    finished |= flow.is_some();
+                    if flow == Some(Flow::Pause) {
+                        paused = Bytes::copy_from_slice(input);
+                        break;
+                    }
+                }
                 Ok(None) => break,
                 Err(error) => self.broken(&error, now),
             }
@@ -190,6 +209,7 @@ impl<S: Transport, H: Handler> Session<S, H> {
         if self.phase == Phase::Open && self.decoder.mid_message() {
             self.life.message_started(now);
         }
+        paused
     }
 
     /// The peer's end of the stream, or its loss.
