@@ -22,7 +22,11 @@ fn the_crates_depend_on_each_other_as_drawn() {
         .current_dir(env!("CARGO_MANIFEST_DIR"))
         .output()
         .unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
     let metadata: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
     let packages = metadata["packages"].as_array().unwrap();
     let name = |value: &serde_json::Value| value["name"].as_str().unwrap().to_owned();
@@ -30,19 +34,33 @@ fn the_crates_depend_on_each_other_as_drawn() {
     let mut found = BTreeSet::new();
     for package in packages {
         let dependencies = package["dependencies"].as_array().unwrap();
-        let inside = dependencies.iter().map(name).filter(|d| members.contains(d));
+        let inside = dependencies
+            .iter()
+            .map(name)
+            .filter(|d| members.contains(d));
         found.extend(inside.map(|dependency| (name(package), dependency)));
     }
     let meant = EDGES.map(|(from, to)| (from.to_owned(), to.to_owned()));
-    assert_eq!(found, BTreeSet::from(meant), "an edge was added or is gone: change it here, with a reason");
+    assert_eq!(
+        found,
+        BTreeSet::from(meant),
+        "an edge was added or is gone: change it here, with a reason"
+    );
 }
 
 #[test]
 fn the_pure_crates_keep_their_bans() {
     for crate_name in ["proto", "core"] {
-        let path = format!("{}/../crates/{crate_name}/clippy.toml", env!("CARGO_MANIFEST_DIR"));
+        let path = format!(
+            "{}/../crates/{crate_name}/clippy.toml",
+            env!("CARGO_MANIFEST_DIR")
+        );
         let bans = std::fs::read_to_string(path).unwrap();
-        for banned in ["std::time::Instant", "std::time::SystemTime", "std::net::TcpStream"] {
+        for banned in [
+            "std::time::Instant",
+            "std::time::SystemTime",
+            "std::net::TcpStream",
+        ] {
             assert!(bans.contains(banned), "{crate_name} does not ban {banned}");
         }
     }
