@@ -1,6 +1,7 @@
 //! Well-behaved peers, on `tokio-tungstenite`: a task of their own always reads, so pings are
 //! answered and closes are echoed whatever the test does meanwhile.
 
+use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::ops::{Deref, DerefMut};
 use std::time::Duration;
@@ -40,6 +41,8 @@ pub enum Event {
 pub struct Peer {
     to_send: mpsc::UnboundedSender<Message>,
     events: mpsc::UnboundedReceiver<Event>,
+    /// Messages that came while a pong was waited for.
+    passed_over: VecDeque<Event>,
     tasks: [JoinHandle<()>; 2],
     /// The peer's own address.
     pub local: SocketAddr,
@@ -89,6 +92,7 @@ impl Peer {
         Self {
             to_send,
             events,
+            passed_over: VecDeque::new(),
             tasks: [writer, reader],
             local,
             accepted,
@@ -140,6 +144,13 @@ impl Peer {
 
     /// The next event, control frames included.
     pub async fn next(&mut self) -> Event {
+        match self.passed_over.pop_front() {
+            Some(event) => event,
+            None => self.arrival().await,
+        }
+    }
+
+    async fn arrival(&mut self) -> Event {
         let event = soon("something from the relay", self.events.recv()).await;
         event.unwrap_or_else(|| Event::Broken("read past the end".into()))
     }
@@ -192,13 +203,16 @@ impl Peer {
         assert_eq!(self.recv().await, Event::Eof);
     }
 
-    /// The next pong's payload, skipping everything else.
+    /// The payload of the next pong. Messages that come before it are kept for later.
     pub async fn pong(&mut self) -> Vec<u8> {
         loop {
-            match self.next().await {
+            match self.arrival().await {
                 Event::Pong(payload) => return payload,
-                Event::Close(..) | Event::Eof | Event::Broken(_) => panic!("no pong but the end"),
-                _ => {}
+                Event::Ping(_) => {}
+                message @ (Event::Text(_) | Event::Binary(_)) => {
+                    self.passed_over.push_back(message);
+                }
+                end => panic!("no pong but {end:?}"),
             }
         }
     }
