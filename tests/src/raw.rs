@@ -98,7 +98,17 @@ impl Raw {
     }
 
     /// Upgrades `stream`.
-    pub async fn upgrade(mut stream: TcpStream, path: &str, headers: Headers<'_>) -> Self {
+    pub async fn upgrade(stream: TcpStream, path: &str, headers: Headers<'_>) -> Self {
+        Self::upgrade_with(stream, path, headers, &[]).await
+    }
+
+    /// Upgrades `stream`, with `early` in the same segment as the request: it doesn't wait for the 101.
+    pub async fn upgrade_with(
+        mut stream: TcpStream,
+        path: &str,
+        headers: Headers<'_>,
+        early: &[u8],
+    ) -> Self {
         stream.set_nodelay(true).expect("the option is set");
         let upgrade = [
             ("Connection", "Upgrade"),
@@ -107,10 +117,8 @@ impl Raw {
             ("Sec-WebSocket-Key", "dGhlIHNhbXBsZSBub25jZQ=="),
         ];
         let request = http::request("GET", path, &[&upgrade, headers].concat());
-        stream
-            .write_all(request.as_bytes())
-            .await
-            .expect("the request is sent");
+        let bytes = [request.as_bytes(), early].concat();
+        stream.write_all(&bytes).await.expect("the request is sent");
         let (response, inbox) = soon("the 101", http::read_head(&mut stream)).await;
         assert_eq!(response.status, 101, "{response:?}");
         assert_eq!(
@@ -213,17 +221,17 @@ impl Raw {
         while let Ok(Some(_)) = self.read().await {}
     }
 
+    /// Sends FIN: nothing more comes from here, but it still reads.
+    pub async fn half_close(&mut self) {
+        self.stream.shutdown().await.expect("the FIN is sent");
+    }
+
     /// Ends the connection by a reset.
     pub fn reset(self) {
         let socket = socket2::SockRef::from(&self.stream);
         socket
             .set_linger(Some(std::time::Duration::ZERO))
             .expect("the option is set");
-    }
-
-    /// The bare stream, and what was read ahead.
-    pub fn into_stream(self) -> TcpStream {
-        self.stream
     }
 }
 

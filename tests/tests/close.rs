@@ -145,6 +145,24 @@ async fn c54_a_phone_that_is_cut_is_noticed_as_1001() {
     relay.expect_counts(1, 0).await;
 }
 
+/// A peer that sends and then ends the stream without a close frame has said all it said.
+#[tokio::test]
+async fn what_was_sent_before_a_bare_fin_is_delivered() {
+    let relay = Relay::start(&[]).await;
+    let mut daemon = relay.daemon("home").await;
+    let mut phone = relay.raw_phone("home", None).await;
+    for n in 0..200 {
+        phone.send(&frame(n)).await;
+    }
+    phone.half_close().await;
+    let conn_id = daemon.expect_frame(&frame(0)).await;
+    for n in 1..200 {
+        daemon.expect_frame_from(&conn_id, &frame(n)).await;
+    }
+    daemon.expect_notice(&conn_id, 1001).await;
+    relay.expect_counts(1, 0).await;
+}
+
 #[tokio::test]
 async fn c55_a_rejected_phone_is_never_noticed() {
     let relay = Relay::start(&["--phones-per-server", "1"]).await;

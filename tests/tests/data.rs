@@ -3,8 +3,12 @@
 
 use std::time::{Duration, Instant};
 
-use relay_tests::{Daemon, Envelope, Event, Phone, Relay, data_envelope, frame, op, soon};
+use relay_tests::{
+    Daemon, Envelope, Event, PHONE_HEADERS, Phone, Raw, Relay, data_envelope, frame, masked, op,
+    soon,
+};
 use serde_json::{Value, json};
+use tokio::net::TcpStream;
 
 /// The largest message the relay takes.
 const MESSAGE_LIMIT: usize = 262_144;
@@ -460,4 +464,44 @@ async fn envelopes_of_several_phones_are_never_mixed() {
     })
     .await;
     assert!(phones.iter().all(|p| p.2 == 100));
+}
+
+/// Frames in the same segment as the upgrade request are the first of the connection.
+#[tokio::test]
+async fn frames_sent_before_the_101_are_not_lost() {
+    let relay = Relay::start(&[]).await;
+    let mut daemon = relay.daemon("home").await;
+    let headers = [&[("x-pyrycode-server", "home")], PHONE_HEADERS].concat();
+    // The second frame's rest comes after the 101.
+    let large = json_of(50_000);
+    let mut early = masked(op::TEXT, frame(1).as_bytes());
+    early.extend(masked(op::TEXT, large.as_bytes()));
+    let rest = early.split_off(10_000);
+    let stream = TcpStream::connect(relay.addr()).await.unwrap();
+    let mut phone = Raw::upgrade_with(stream, "/v1/client", &headers, &early).await;
+    phone.write(&rest).await.unwrap();
+    let conn_id = daemon.expect_frame(&frame(1)).await;
+    daemon.expect_frame_from(&conn_id, &large).await;
+}
+
+/// Nesting costs no stack: 10,001 levels are refused, and so are as many as a message can hold.
+#[tokio::test]
+async fn nesting_is_bounded_on_both_legs() {
+    let relay = Relay::start(&[]).await;
+    let (mut daemon, mut sibling, sibling_id) = pair(&relay).await;
+    for depth in [10_001, 262_000] {
+        let mut phone = relay.phone("home").await;
+        let conn_id = daemon.hear(&mut phone).await;
+        let deep = "[".repeat(depth);
+        phone.send(&deep);
+        phone.expect_close(1007, "frame is not valid JSON").await;
+        daemon.expect_notice(&conn_id, 1007).await;
+        daemon.send(&data_envelope(&sibling_id, &deep));
+        let closed = "[".repeat(depth / 3) + &"]".repeat(depth / 3);
+        daemon.send(&data_envelope(&sibling_id, &closed));
+    }
+    daemon.send_to(&sibling_id, &frame(1));
+    // 10,001 / 3 levels are fine; the rest was dropped.
+    assert_eq!(sibling.text().await.len(), 2 * (10_001 / 3));
+    sibling.expect_frame(&frame(1)).await;
 }

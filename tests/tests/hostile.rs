@@ -351,6 +351,46 @@ async fn tiny_frames_of_parked_phones_cost_no_more_than_the_bound() {
     witness.assert_undisturbed().await;
 }
 
+/// The smallest frames towards peers that don't read: both legs are bounded in memory, not only in payload.
+#[tokio::test]
+async fn tiny_frames_for_peers_that_never_read_cost_no_more_than_the_bounds() {
+    let relay = Relay::start(&["--write-timeout", "60s"]).await;
+    let witness = Witness::start(&relay).await;
+    let mut daemon = relay.daemon("home").await;
+    let mut stalled = relay.raw_phone("home", Some(4096)).await;
+    stalled.send(&frame(1)).await;
+    let conn_id = daemon.expect_frame(&frame(1)).await;
+    let mut deaf_daemon = relay.raw_daemon("deaf").await;
+    relay.expect_counts(3, 2).await;
+    let before = relay.resident_bytes();
+
+    let tiny = masked(op::TEXT, b"1").repeat(600_000);
+    let mut floods = Vec::new();
+    for _ in 0..16 {
+        let mut phone = relay.raw_phone("deaf", None).await;
+        let tiny = tiny.clone();
+        floods.push(tokio::spawn(async move {
+            // The relay stops reading it at some point.
+            let _ = tokio::time::timeout(Duration::from_secs(5), phone.write(&tiny)).await;
+            phone
+        }));
+    }
+    for _ in 0..50_000 {
+        daemon.send_to(&conn_id, "1");
+    }
+    daemon.expect_alive().await;
+    let mut phones = Vec::new();
+    for flood in floods {
+        phones.push(flood.await.unwrap());
+    }
+    let grown = relay.resident_bytes().saturating_sub(before);
+    assert!(grown < 48 * MIB, "{} MiB", grown / MIB);
+    witness.assert_undisturbed().await;
+    let first = deaf_daemon.read().await.unwrap().unwrap();
+    assert_eq!(first.first, op::TEXT);
+    relay.expect_counts(2, 17).await;
+}
+
 /// Every connection of an attack is gone afterwards, to the last file descriptor.
 #[tokio::test]
 async fn descriptors_return_after_every_kind_of_end() {

@@ -223,6 +223,37 @@ async fn a_living_holder_refuses_several_claimants_at_once() {
     relay.expect_attempts("server", "reject_409", 8).await;
 }
 
+/// Waiting claimants are bounded: the next one is refused before the upgrade, and may come back.
+#[tokio::test]
+async fn claimants_of_one_slot_are_bounded() {
+    let relay = Relay::start(&["--probe-timeout", "3s"]).await;
+    let _holder = relay.raw_daemon("home").await;
+    let mut waiting = Vec::new();
+    let refused = loop {
+        match relay.try_daemon("home", &[]).await {
+            Ok(claimant) => waiting.push(claimant),
+            Err(refused) => break refused,
+        }
+        assert!(waiting.len() < 1_000, "no limit in sight");
+    };
+    assert!(waiting.len() >= 8, "only {} could wait", waiting.len());
+    assert_eq!(refused.status, 429);
+    assert!(
+        refused.retry_after.is_some_and(|s| (1..=10).contains(&s)),
+        "{refused:?}"
+    );
+    relay.daemon("elsewhere").await.expect_alive().await;
+    // The one that waited longest wins; the others learn that it lives.
+    let mut winner = waiting.remove(0);
+    for claimant in &mut waiting {
+        claimant
+            .expect_close(4409, "server-id already claimed")
+            .await;
+    }
+    let mut phone = relay.phone("home").await;
+    winner.hear(&mut phone).await;
+}
+
 /// A holder that ends while it is being probed makes room at once.
 #[tokio::test]
 async fn a_holder_that_ends_during_the_probe_makes_room_at_once() {
