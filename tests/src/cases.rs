@@ -1,5 +1,8 @@
 //! The numbered conformance cases, 1 to 80: which are tested here, and which belong to later work.
 //!
+//! "The reference" in the tests' comments is the Go relay whose place this one takes; where ours differs
+//! on purpose, the test asserts ours and says so.
+//!
 //! A test of case *n* has a name that starts with `c<n>_`. Tests without a number cover what this
 //! relay does beyond the list.
 
