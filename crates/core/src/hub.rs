@@ -53,7 +53,10 @@ pub struct Counts {
 
 impl Hub {
     /// An empty hub, at the start of the relay: phones are parked for [`Policy::boot_park_ms`] from `now`.
-    pub fn new(policy: Policy, now: Millis) -> Self {
+    pub fn new(mut policy: Policy, now: Millis) -> Self {
+        // A probe takes time: with none it would be due again in the very step that fires it.
+        policy.probe_timeout_ms = policy.probe_timeout_ms.max(1);
+        policy.probe_dead_path_ms = policy.probe_dead_path_ms.max(1);
         let short_tenures = Buckets::new(
             policy.redial_burst,
             policy.redial_refill_ms,

@@ -12,8 +12,8 @@ pub const MESSAGE_BYTES: usize = 262_144;
 /// and a phone that never reads costs no more than this.
 pub const OUTBOX_BYTES: usize = 4 * 1024 * 1024;
 
-/// What one queued item costs besides its own bytes: about what its entry in the queue and its allocation take.
-/// It bounds an outbox to 65,536 items, however small they are.
+/// What one queued item costs besides its own bytes: roughly what its entry in the queue and its
+/// allocation take (a tiny item takes up to 150 bytes). It bounds an outbox to 65,536 items, however small they are.
 pub const OUTBOX_ITEM_BYTES: usize = 64;
 
 /// What one parked phone may have waiting, in bytes. A handshake's first message is far below 1 KiB; the rest is

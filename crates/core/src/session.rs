@@ -15,6 +15,9 @@ use relay_proto::close::{Cause, Close};
 
 use crate::{Millis, SessionPolicy};
 
+/// How long the FIN of a peer that left our Close unanswered is waited for.
+const SILENT_LINGER_MS: u64 = 500;
+
 /// What the owner of the connection has to do now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Action {
@@ -67,7 +70,7 @@ enum Phase {
     /// Our Close is to be written, and is the last thing that is.
     Closing { due: Millis, peer_closed: bool },
     /// Our Close is out; the peer's isn't in. When it comes, this is due at once.
-    Waiting { due: Millis },
+    Waiting { due: Millis, answered: bool },
     /// Both are through, or the peer had its time; our side is shut. The peer ends the connection now.
     Lingering { due: Millis },
     /// Nothing is left to do.
@@ -178,7 +181,10 @@ impl Session {
             } else {
                 now.plus(self.times.close_wait.into())
             };
-            self.phase = Phase::Waiting { due };
+            self.phase = Phase::Waiting {
+                due,
+                answered: peer_closed,
+            };
         }
     }
 
@@ -196,7 +202,10 @@ impl Session {
                 return true;
             }
             Phase::Closing { peer_closed, .. } => *peer_closed = true,
-            Phase::Waiting { due } => *due = now,
+            Phase::Waiting { due, answered } => {
+                *due = now;
+                *answered = true;
+            }
             Phase::Lingering { .. } | Phase::Over => {}
         }
         false
@@ -204,8 +213,8 @@ impl Session {
 
     /// Our sending side was shut, by [`Action::Fin`] or before it was asked for.
     pub fn fin_sent(&mut self, now: Millis) {
-        if let Phase::Waiting { .. } = self.phase {
-            self.linger(now);
+        if let Phase::Waiting { answered, .. } = self.phase {
+            self.linger(now, answered);
         }
     }
 
@@ -228,7 +237,9 @@ impl Session {
                 read_due,
                 write_due,
             } => ping_at.min(pong_due).min(read_due).min(write_due),
-            Phase::Closing { due, .. } | Phase::Waiting { due } | Phase::Lingering { due } => due,
+            Phase::Closing { due, .. } | Phase::Waiting { due, .. } | Phase::Lingering { due } => {
+                due
+            }
             Phase::Over => Millis::NEVER,
         };
         (due != Millis::NEVER).then_some(due)
@@ -240,8 +251,9 @@ impl Session {
         match &mut self.phase {
             Phase::Open { .. } => self.expire_open(now),
             Phase::Closing { due, .. } if *due <= now => Some(self.cut()),
-            Phase::Waiting { due } if *due <= now => {
-                self.linger(now);
+            Phase::Waiting { due, answered } if *due <= now => {
+                let answered = *answered;
+                self.linger(now, answered);
                 Some(Action::Fin)
             }
             Phase::Lingering { due } if *due <= now => {
@@ -297,9 +309,16 @@ impl Session {
         Action::Cut(Cause::WriteTimeout)
     }
 
-    fn linger(&mut self, now: Millis) {
+    /// A peer that didn't answer our Close has had its time: it gets a moment for the FIN, no more.
+    fn linger(&mut self, now: Millis, answered: bool) {
+        let wait = u64::from(self.times.close_wait);
+        let wait = if answered {
+            wait
+        } else {
+            wait.min(SILENT_LINGER_MS)
+        };
         self.phase = Phase::Lingering {
-            due: now.plus(self.times.close_wait.into()),
+            due: now.plus(wait),
         };
     }
 

@@ -191,7 +191,11 @@ async fn bind(address: &str) -> Result<TcpListener, StartError> {
 async fn serve_public(listener: TcpListener, site: Arc<Site>) {
     let log = site.router.log.clone();
     listener::accept(&listener, &log, |stream, remote| {
-        tokio::spawn(http::serve(site.clone(), stream, remote.ip()));
+        tokio::spawn(http::serve(
+            site.clone(),
+            stream,
+            remote.ip().to_canonical(),
+        ));
     })
     .await;
 }

@@ -10,10 +10,13 @@ use std::io::Write;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 /// Lines waiting for standard error at most; further ones are dropped and counted.
 const QUEUE_LINES: usize = 8192;
+
+/// Characters of a value; what is longer is cut, and ends with an ellipsis.
+const LONGEST_VALUE: usize = 256;
 
 /// How much a record matters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -79,7 +82,6 @@ events! {
     StartingMetricsListener Info "starting metrics listener",
     PushOff Info "push off: PYRYCODE_RELAY_FCM_CREDENTIALS unset",
     ShutdownSignal Info "shutdown signal received; draining",
-    ListenerErrorDraining Error "listener error; draining",
     ShutdownComplete Info "shutdown complete",
     ShutdownDeadlineExceeded Warn "shutdown deadline exceeded; force-closed listeners",
     DrainIncomplete Warn "drain incomplete",
@@ -180,10 +182,17 @@ impl Log {
     pub fn flush(&self) {
         let Some(queue) = &self.queue else { return };
         let (flushed, done) = sync_channel(1);
-        if queue.try_send(Message::Flushed(flushed)).is_ok() {
-            // Out of time: standard error is stuck, and the lines are lost.
-            let _ = done.recv_timeout(FLUSH);
+        let deadline = Instant::now() + FLUSH;
+        let mut message = Message::Flushed(flushed);
+        while let Err(TrySendError::Full(back)) = queue.try_send(message) {
+            if Instant::now() >= deadline {
+                return;
+            }
+            message = back;
+            std::thread::sleep(Duration::from_millis(10));
         }
+        // Out of time: standard error is stuck, and the lines are lost.
+        let _ = done.recv_timeout(FLUSH);
     }
 }
 
@@ -201,10 +210,19 @@ fn render(event: Event, fields: &[(Key, &dyn std::fmt::Display)]) -> String {
         line.push(' ');
         line.push_str(key.name());
         line.push('=');
-        text::push_value(&mut line, &value.to_string());
+        text::push_value(&mut line, shortened(&mut value.to_string()));
     }
     line.push('\n');
     line
+}
+
+/// Peers choose some of the values: a long one must fill neither the queue nor the disk.
+fn shortened(value: &mut String) -> &str {
+    if let Some((end, _)) = value.char_indices().nth(LONGEST_VALUE) {
+        value.truncate(end);
+        value.push('…');
+    }
+    value
 }
 
 fn write_messages(messages: &Receiver<Message>, dropped: &AtomicU64) {
@@ -262,6 +280,16 @@ mod tests {
             line.ends_with("level=WARN msg=rate_limited remote=\"\\\"::1\\\"\"\n"),
             "{line}"
         );
+    }
+
+    #[test]
+    fn a_long_value_is_cut_between_two_characters() {
+        let line = render(
+            Event::ServerClaimed,
+            &[(Key::ServerId, &"ä".repeat(100_000))],
+        );
+        assert!(line.len() < 700, "{} bytes", line.len());
+        assert!(line.contains("ä…"), "{line}");
     }
 
     #[test]

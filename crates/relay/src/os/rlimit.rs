@@ -2,8 +2,11 @@
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-/// Descriptors kept for everything that is not a peer: listeners, logs, the runtime.
+/// Descriptors kept for everything that is not a registered peer: listeners, logs, the runtime.
 const RESERVED_DESCRIPTORS: u64 = 64;
+
+/// One in this many is kept for connections that have not been upgraded yet.
+const HANDSHAKE_SHARE: u64 = 16;
 
 /// Memory one connection is planned with, in bytes: what an idle one costs, its kernel buffers
 /// included, with room for a frame in flight.
@@ -25,36 +28,54 @@ pub(crate) fn raise_descriptors() -> u64 {
 
 /// The default of `--max-connections`: what the descriptor limit and half of the memory allow.
 pub(crate) fn default_max_connections(descriptors: u64, memory_bytes: Option<u64>) -> usize {
-    let by_descriptors = descriptors.saturating_sub(RESERVED_DESCRIPTORS).max(1);
+    let reserved = RESERVED_DESCRIPTORS + descriptors / HANDSHAKE_SHARE;
+    let by_descriptors = descriptors.saturating_sub(reserved).max(1);
     let by_memory = memory_bytes
         .map_or(u64::MAX, |m| m / 2 / PLANNED_CONNECTION_BYTES)
         .max(16);
     usize::try_from(by_descriptors.min(by_memory).min(1_000_000)).unwrap_or(usize::MAX)
 }
 
-/// Memory this process may use: the smallest of the machine's and the limits of its control group
-/// (v2 and v1). `None` where neither can be read.
+/// Memory this process may use: the smallest of the machine's and the limits of its control groups.
+/// `None` where none can be read.
 pub(crate) fn memory_bytes() -> Option<u64> {
-    let machine = std::fs::read_to_string("/proc/meminfo")
-        .ok()
-        .and_then(|text| {
-            let line = text.lines().find(|l| l.starts_with("MemTotal:"))?;
-            line.split_whitespace()
-                .nth(1)?
-                .parse::<u64>()
-                .ok()
-                .map(|kib| kib * 1024)
-        });
-    let groups = [
-        "/sys/fs/cgroup/memory.max",
-        "/sys/fs/cgroup/memory/memory.limit_in_bytes",
-    ];
-    let group = groups.iter().find_map(|path| {
-        std::fs::read_to_string(path)
+    let read = |path: &str| std::fs::read_to_string(path).ok();
+    let machine = read("/proc/meminfo").and_then(|text| {
+        let line = text.lines().find(|line| line.starts_with("MemTotal:"))?;
+        line.split_whitespace()
+            .nth(1)?
+            .parse::<u64>()
             .ok()
-            .and_then(|text| text.trim().parse::<u64>().ok())
+            .map(|kib| kib * 1024)
     });
-    [machine, group].into_iter().flatten().min()
+    let own_groups = read("/proc/self/cgroup").unwrap_or_default();
+    let groups = limit_files(&own_groups)
+        .into_iter()
+        .filter_map(|path| read(&path)?.trim().parse().ok());
+    machine.into_iter().chain(groups).min()
+}
+
+/// Where the memory limits are that apply to a process with these control groups
+/// (`/proc/self/cgroup`): those of its own group and of every one above.
+fn limit_files(own_groups: &str) -> Vec<String> {
+    let mut files = Vec::new();
+    for line in own_groups.lines() {
+        let mut fields = line.splitn(3, ':');
+        let (_, Some(controllers), Some(group)) = (fields.next(), fields.next(), fields.next())
+        else {
+            continue;
+        };
+        let (root, name) = match controllers {
+            "" => ("/sys/fs/cgroup", "memory.max"),
+            "memory" => ("/sys/fs/cgroup/memory", "memory.limit_in_bytes"),
+            _ => continue,
+        };
+        for group in std::path::Path::new(group).ancestors() {
+            let group = group.to_string_lossy();
+            files.push(format!("{root}{}/{name}", group.trim_end_matches('/')));
+        }
+    }
+    files
 }
 
 #[cfg(test)]
@@ -63,8 +84,24 @@ mod tests {
 
     #[test]
     fn the_default_cap_follows_the_scarcer_resource() {
-        assert_eq!(default_max_connections(20_000, None), 19_936);
+        assert_eq!(default_max_connections(20_000, None), 18_686);
         assert_eq!(default_max_connections(20_000, Some(256 << 20)), 2_048);
         assert_eq!(default_max_connections(64, Some(1 << 40)), 1);
+    }
+
+    #[test]
+    fn a_limit_may_be_set_on_any_group_above() {
+        assert_eq!(
+            limit_files("0::/system.slice/relay.service\n"),
+            [
+                "/sys/fs/cgroup/system.slice/relay.service/memory.max",
+                "/sys/fs/cgroup/system.slice/memory.max",
+                "/sys/fs/cgroup/memory.max",
+            ]
+        );
+        assert_eq!(
+            limit_files("4:memory:/docker/a\n3:cpu:/docker/a\n")[0],
+            "/sys/fs/cgroup/memory/docker/a/memory.limit_in_bytes"
+        );
     }
 }

@@ -10,9 +10,10 @@ use relay_core::{Claim, Conn, Effect, ServerId};
 use relay_proto::close::Cause;
 use relay_proto::envelope;
 use relay_proto::ws::Payload;
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::fmt::Display;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 impl Router {
     /// Carries out the effects of a step, in their order.
@@ -47,7 +48,7 @@ impl Router {
                 order(peer(conn), |orders| orders.probe = Some(*probe));
             }
             Effect::CheckPath { conn, probe } => {
-                order(peer(conn), |orders| orders.check_path = Some(*probe));
+                order(peer(conn), |orders| orders.check_path.push(*probe));
             }
             Effect::Registered { conn } => self.registered(peer(conn)),
             Effect::RegisterRefused { conn, cause } => self.refused(server, peer(conn), *cause),
@@ -79,7 +80,9 @@ impl Router {
             }
             Effect::DeliverDeparted { phone, binary } => {
                 let binary = peer(binary);
-                if let (Some(phone), Some(binary)) = (state.departed.get(phone), binary) {
+                if let (Some(phone), Some(binary)) = (state.departed.get(phone), binary)
+                    && !phone.is_ending()
+                {
                     self.deliver_parked(phone, &binary);
                 }
             }
@@ -124,13 +127,40 @@ impl Router {
         self.event(Event::ServerClaimed, server, &fields);
         self.metrics.attempt(Endpoint::server, Outcome::accept);
         if how == Claim::Resume {
-            for (item, _) in carried {
+            self.end_uncertain(state, &peer, &carried);
+            let ending = |item: &Item| item.credit.as_ref().is_some_and(|c| c.phone.is_ending());
+            for (item, _) in carried.into_iter().filter(|(item, _)| !ending(item)) {
                 // The new outbox is as large as the one they came from.
                 let bytes = item.len();
                 let _ = peer.push(item, bytes);
             }
+        } else {
+            // A new tenure has lost nothing.
+            peer.table.take_lost();
         }
         peer.admit();
+    }
+
+    /// Ends the phones whose frames may not all have reached the process that resumes: those written
+    /// to its old connection without proof that it read them, and those still on their way there. A
+    /// gap would break their encryption, in a way from which some apps do not recover.
+    fn end_uncertain(&self, state: &State, binary: &Peer, carried: &VecDeque<(Item, usize)>) {
+        let lost = binary.table.take_lost();
+        let mut kept_bytes: HashMap<Conn, usize> = HashMap::new();
+        for credit in carried.iter().filter_map(|(item, _)| item.credit.as_ref()) {
+            *kept_bytes.entry(credit.phone.conn).or_default() += credit.bytes;
+        }
+        let departed = state.departed.values();
+        let departed = departed.filter(|phone| phone.table.server == binary.table.server);
+        for phone in binary.table.phones().iter().chain(departed) {
+            // In this order: a frame is numbered before its credit is given back.
+            let in_flight_bytes = phone.in_flight_bytes.load(Ordering::SeqCst);
+            let kept_bytes = kept_bytes.get(&phone.conn).copied().unwrap_or(0);
+            if lost || in_flight_bytes != kept_bytes || !phone.table.has_all_of(phone) {
+                self.metrics.evictions.inc();
+                phone.close(Cause::BinaryReclaimed);
+            }
+        }
     }
 
     fn registered(&self, peer: Option<Arc<Peer>>) {
@@ -173,6 +203,9 @@ impl Router {
 
     /// Connects a phone to its binary, what it has parked first.
     fn link(&self, phone: &Arc<Peer>, binary: Arc<Peer>) {
+        if phone.is_ending() {
+            return self.drop_parked(phone);
+        }
         self.deliver_parked(phone, &binary);
         phone.lock().route = Route::To(binary);
         phone.waker.wake();
@@ -268,7 +301,7 @@ impl Router {
                 .insert(binary.table.server.clone(), Carried { items, bytes });
             return;
         }
-        if may_resume {
+        if holder && may_resume {
             for credit in items.iter().filter_map(|(item, _)| item.credit.as_ref()) {
                 credit.phone.close(Cause::BinaryReclaimed);
             }
@@ -290,7 +323,7 @@ impl Router {
 }
 
 fn set_holder(state: &State, server: &ServerId, holder: Option<Conn>) {
-    if let Some(table) = state.tables.get(server) {
+    if let Some((table, _)) = state.tables.get(server) {
         table.set_holder(holder);
     }
 }

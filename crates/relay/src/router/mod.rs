@@ -16,7 +16,7 @@ use crate::config::Config;
 use crate::observe::log::{Event, Key, Log};
 use crate::observe::metrics::Metrics;
 use crate::session::item::Item;
-use crate::session::peer::{Leg, NOTICE_BYTES, Peer};
+use crate::session::peer::{Leg, NOTICE_BYTES, Peer, Route};
 use relay_core::bucket::RetryAfter;
 use relay_core::{
     Conn, Counts, Effects, Hub, Input, Instance, Millis, Overflow, ParkBudget, Path, PhoneEnd,
@@ -47,7 +47,8 @@ struct State {
     hub: Hub,
     /// Every connection from its claim or registration until its task ends.
     peers: HashMap<Conn, Arc<Peer>>,
-    tables: HashMap<ServerId, Arc<Table>>,
+    /// Each with the number of its seats.
+    tables: HashMap<ServerId, (Arc<Table>, usize)>,
     /// What a departed binary that may resume had not received yet.
     carried: HashMap<ServerId, Carried>,
     /// Phones that left while their binary was away but may resume.
@@ -109,12 +110,9 @@ impl Router {
     }
 
     fn table(state: &mut State, server: &ServerId) -> Arc<Table> {
-        let make = || Arc::new(Table::new(server.clone()));
-        state
-            .tables
-            .entry(server.clone())
-            .or_insert_with(make)
-            .clone()
+        let make = || (Arc::new(Table::new(server.clone())), 0);
+        let (table, _) = state.tables.entry(server.clone()).or_insert_with(make);
+        table.clone()
     }
 
     /// Claims a server-id for a new connection. A claim of a free slot has taken effect when this returns.
@@ -164,6 +162,9 @@ impl Router {
     fn seat(self: &Arc<Self>, state: &mut State, peer: Peer) -> Seat {
         let peer = Arc::new(peer);
         state.peers.insert(peer.conn, peer.clone());
+        if let Some((_, seats)) = state.tables.get_mut(&peer.table.server) {
+            *seats += 1;
+        }
         if state.shutting_down {
             peer.close(Cause::ShuttingDown);
         }
@@ -200,6 +201,8 @@ impl Router {
         );
         if !state.departed.contains_key(&peer.conn) {
             self.drop_parked(peer);
+            // Not to keep the binary's outbox for as long as this phone's closing handshake takes.
+            peer.lock().route = Route::Ask;
         }
     }
 
@@ -285,6 +288,17 @@ impl Router {
         {
             let mut state = self.lock();
             state.shutting_down = true;
+            // Their holder goes with the relay; that is no reason for a takeover.
+            let waiting: Vec<_> = state
+                .peers
+                .values()
+                .filter(|peer| peer.is_waiting())
+                .cloned()
+                .collect();
+            for peer in waiting {
+                let gone = Input::BinaryGone { conn: peer.conn };
+                self.step(&mut state, &peer.table.server, gone);
+            }
             for peer in state.peers.values() {
                 peer.close(Cause::ShuttingDown);
             }
@@ -302,14 +316,14 @@ impl Router {
         let mut state = self.lock();
         state.peers.remove(&peer.conn);
         let server = &peer.table.server;
-        // Held by the map, and by the peer that is leaving.
-        if state
-            .tables
-            .get(server)
-            .is_some_and(|table| Arc::strong_count(table) <= 2)
-        {
-            state.tables.remove(server);
+        if let Some((_, seats)) = state.tables.get_mut(server) {
+            *seats -= 1;
+            if *seats == 0 {
+                state.tables.remove(server);
+            }
         }
+        // Others may hold on to it for its name: not to what it never got.
+        drop(peer.drain());
         if state.peers.is_empty() {
             self.emptied.notify_waiters();
         }

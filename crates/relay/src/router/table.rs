@@ -3,6 +3,7 @@
 use crate::session::peer::{Leg, Peer};
 use relay_core::{Conn, ServerId};
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// One server-id's registered phones by the last part of their conn_id, and who may address them.
@@ -10,6 +11,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 pub(crate) struct Table {
     pub(crate) server: ServerId,
     inner: Mutex<Inner>,
+    /// Frames written to binaries that may resume, over all of them.
+    written: AtomicU64,
+    /// How many of these are known to have arrived.
+    proven: AtomicU64,
+    /// Frames were dropped, nobody knows whose.
+    lost: AtomicBool,
 }
 
 #[derive(Debug, Default)]
@@ -23,6 +30,9 @@ impl Table {
         Self {
             server,
             inner: Mutex::default(),
+            written: AtomicU64::new(0),
+            proven: AtomicU64::new(0),
+            lost: AtomicBool::new(false),
         }
     }
 
@@ -39,6 +49,41 @@ impl Table {
             return None;
         }
         inner.phones.get(&suffix).cloned()
+    }
+
+    /// Numbers a frame that was written to a binary that may resume.
+    pub(crate) fn count_written(&self) -> u64 {
+        self.written.fetch_add(1, Ordering::SeqCst) + 1
+    }
+
+    /// The number of the last frame written, if it is not known to have arrived.
+    pub(crate) fn unproven(&self) -> Option<u64> {
+        let written = self.written.load(Ordering::SeqCst);
+        (written > self.proven.load(Ordering::SeqCst)).then_some(written)
+    }
+
+    /// All frames up to this number have arrived.
+    pub(crate) fn prove(&self, sequence: u64) {
+        self.proven.fetch_max(sequence, Ordering::SeqCst);
+    }
+
+    /// Frames for the holder were dropped.
+    pub(crate) fn lose(&self) {
+        self.lost.store(true, Ordering::SeqCst);
+    }
+
+    /// Forgets that frames were dropped, and says whether they were.
+    pub(super) fn take_lost(&self) -> bool {
+        self.lost.swap(false, Ordering::SeqCst)
+    }
+
+    /// Whether every frame of this phone that was written is known to have arrived.
+    pub(super) fn has_all_of(&self, phone: &Peer) -> bool {
+        phone.last_written.load(Ordering::SeqCst) <= self.proven.load(Ordering::SeqCst)
+    }
+
+    pub(super) fn phones(&self) -> Vec<Arc<Peer>> {
+        self.lock().phones.values().cloned().collect()
     }
 
     pub(super) fn is_holder(&self, binary: Conn) -> bool {

@@ -1,7 +1,7 @@
 //! The binary leg: every message is an envelope that says which phone it is for.
 
 use super::item::{Item, Meaning};
-use super::peer::Peer;
+use super::peer::{Leg, Peer};
 use super::{End, Flow, Handler};
 use crate::observe::log::{Event, Key};
 use crate::observe::metrics::Direction;
@@ -13,10 +13,13 @@ use relay_proto::ws::{Opcode, Payload};
 use std::collections::VecDeque;
 use std::ops::Range;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 /// The session of a binary, from its claim on.
 pub(crate) struct Binary {
     seat: Seat,
+    /// A ping is under way whose pong proves that the frames before it arrived.
+    proving: bool,
 }
 
 /// An envelope without the borrow of its message.
@@ -28,7 +31,14 @@ struct Addressed {
 
 impl Binary {
     pub(crate) fn new(seat: Seat) -> Self {
-        Self { seat }
+        Self {
+            seat,
+            proving: false,
+        }
+    }
+
+    fn is_resumable(&self) -> bool {
+        self.seat.peer.leg == Leg::Binary { resumable: true }
     }
 
     /// Finds out whom the message is for. `None`: nobody, and that is logged.
@@ -118,10 +128,29 @@ impl Handler for Binary {
         self.seat.router.path(&self.seat.peer, probe, path);
     }
 
-    fn written(&mut self, meaning: &Meaning) {
-        if matches!(meaning, Meaning::Forwarded) {
+    fn written(&mut self, item: &Item) {
+        if let (Meaning::Forwarded, Some(credit)) = (&item.meaning, &item.credit) {
             self.seat.router.metrics.frame(Direction::phone_to_binary);
+            if self.is_resumable() {
+                let sequence = self.seat.peer.table.count_written();
+                credit.phone.last_written.store(sequence, Ordering::SeqCst);
+            }
         }
+    }
+
+    /// One proof at a time: the next ping goes out with the pong, if frames were written since.
+    fn proof_due(&mut self) -> Option<u64> {
+        if self.proving || !self.is_resumable() {
+            return None;
+        }
+        let unproven = self.seat.peer.table.unproven();
+        self.proving = unproven.is_some();
+        unproven
+    }
+
+    fn proven(&mut self, sequence: u64) {
+        self.proving = false;
+        self.seat.peer.table.prove(sequence);
     }
 
     fn left(&mut self, end: &End, unwritten: VecDeque<(Item, usize)>) {

@@ -95,7 +95,9 @@ impl Item {
     pub(crate) fn frame(message: Payload<'_>, span: Range<usize>, meaning: Meaning) -> Self {
         let header = text_header(span.len());
         match message {
-            Payload::Owned(body) if span.len() > COPY_BYTES => Self {
+            // Moved only if it is most of its message: what is queued must not cost much more than it
+            // is charged.
+            Payload::Owned(body) if span.len() > COPY_BYTES.max(body.len() / 2) => Self {
                 head: header.to_vec(),
                 body,
                 span,
@@ -150,7 +152,7 @@ impl Item {
 #[derive(Debug)]
 pub(crate) struct Credit {
     pub(crate) phone: Arc<Peer>,
-    bytes: usize,
+    pub(crate) bytes: usize,
 }
 
 impl Credit {

@@ -1,8 +1,8 @@
 //! One connection from its 101 to its last byte: the loop between a socket, the codec and the
 //! timers.
 //!
-//! A [`Session`] is a small future with a task of its own. It decides nothing: when to ping, close
-//! or give up is said by [`relay_core::Session`], where frames go by the [`Handler`] of its leg. It
+//! A `Session` is a small future with a task of its own. It decides nothing: when to ping, close
+//! or give up is said by [`relay_core::Session`], where frames go by the `Handler` of its leg. It
 //! reads into a buffer shared by all sessions of a worker thread, so that an idle connection keeps
 //! no buffer at all.
 
@@ -88,7 +88,15 @@ pub(crate) trait Handler: Send + Unpin + 'static {
     fn path(&mut self, _probe: u32, _path: Path) {}
 
     /// An item is on the wire.
-    fn written(&mut self, _meaning: &Meaning) {}
+    fn written(&mut self, _item: &Item) {}
+
+    /// Asked when everything is written: a number for a ping whose pong proves that it arrived.
+    fn proof_due(&mut self) -> Option<u64> {
+        None
+    }
+
+    /// The pong to the ping with this number.
+    fn proven(&mut self, _sequence: u64) {}
 
     /// The item that could not be written, or none if nothing was under way.
     fn write_failed(&mut self, _meaning: Option<&Meaning>, _detail: &'static str) {}
@@ -195,10 +203,10 @@ impl<S: Transport, H: Handler> Session<S, H> {
             self.admitted = true;
             self.life.registered(now);
         }
-        if probe.is_some() {
+        if self.phase == Phase::Open && probe.is_some() {
             self.probe = probe;
         }
-        if let Some(probe) = check_path {
+        for probe in check_path {
             let path = self.socket.path();
             self.handler.path(probe, path);
         }
@@ -346,15 +354,18 @@ impl<S: Transport, H: Handler> Session<S, H> {
         None
     }
 
-    /// Our pings carry a decimal number, those of a probe behind a `p`. Other pongs mean nothing.
+    /// The pings of the heartbeat carry a decimal number, those of a probe one behind a `p`, proofs one
+    /// behind an `s`. Other pongs mean nothing.
     fn pong(&mut self, payload: &ControlPayload) {
         let Ok(text) = std::str::from_utf8(payload) else {
             return;
         };
-        match text.strip_prefix('p').map(str::parse) {
-            Some(Ok(probe)) => self.handler.probe_answered(probe),
-            Some(Err(_)) => {}
-            None => drop(text.parse().map(|number| self.life.pong(number))),
+        if let Some(probe) = text.strip_prefix('p').and_then(|n| n.parse().ok()) {
+            self.handler.probe_answered(probe);
+        } else if let Some(sequence) = text.strip_prefix('s').and_then(|n| n.parse().ok()) {
+            self.handler.proven(sequence);
+        } else if let Ok(number) = text.parse() {
+            self.life.pong(number);
         }
     }
 }
@@ -384,7 +395,7 @@ mod tests {
         assert!(
             sizes
                 .iter()
-                .zip([472, 424, 264])
+                .zip([464, 432, 296])
                 .all(|(size, most)| *size <= most),
             "{sizes:?}"
         );

@@ -11,7 +11,8 @@ use atomic_waker::AtomicWaker;
 use relay_core::Conn;
 use relay_core::outbox::{Outbox, Overflow};
 use relay_proto::close::Cause;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use relay_proto::ws::Payload;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Bytes of a binary's outbox that phones' frames leave free: some thousand close notices.
@@ -54,6 +55,15 @@ pub(crate) struct Parked {
     pub(crate) announced: bool,
 }
 
+/// Why a binary does not get a phone's frame.
+#[derive(Debug)]
+pub(crate) enum Refused<'a> {
+    /// There is no room.
+    Full,
+    /// It takes nothing any more. The frame comes back.
+    Closed(Payload<'a>),
+}
+
 /// What a connection's task is asked to do. Each order overwrites the one before it.
 #[derive(Debug, Default)]
 pub(crate) struct Orders {
@@ -61,8 +71,8 @@ pub(crate) struct Orders {
     pub(crate) close: Option<Cause>,
     /// Send a ping with this probe number.
     pub(crate) probe: Option<u32>,
-    /// Say whether the kernel still hears from the peer, for this probe.
-    pub(crate) check_path: Option<u32>,
+    /// Say whether the kernel still hears from the peer, for each of these probes.
+    pub(crate) check_path: Vec<u32>,
     /// The registry took the connection in.
     pub(crate) admitted: bool,
 }
@@ -92,6 +102,9 @@ pub(crate) struct Peer {
     pub(crate) label: Box<str>,
     pub(crate) waker: AtomicWaker,
     admitted: AtomicBool,
+    ending: AtomicBool,
+    /// For a phone: the number of its last frame that was written to a binary that may resume.
+    pub(crate) last_written: AtomicU64,
     /// Bytes of this phone's frames in its binary's outbox.
     pub(crate) in_flight_bytes: AtomicUsize,
     /// The phone's task waits for its window to open.
@@ -118,6 +131,8 @@ impl Peer {
             label: label.into(),
             waker: AtomicWaker::new(),
             admitted: AtomicBool::new(false),
+            ending: AtomicBool::new(false),
+            last_written: AtomicU64::new(0),
             in_flight_bytes: AtomicUsize::new(0),
             window_full: AtomicBool::new(false),
             inner: Mutex::new(Inner {
@@ -152,11 +167,22 @@ impl Peer {
         self.admitted.load(Ordering::Acquire)
     }
 
+    /// Whether it is a binary whose claim is not decided.
+    pub(crate) fn is_waiting(&self) -> bool {
+        matches!(self.leg, Leg::Binary { .. }) && !self.was_admitted()
+    }
+
     /// Orders the closing handshake. The first order stands.
     pub(crate) fn close(&self, cause: Cause) {
+        self.ending.store(true, Ordering::SeqCst);
         self.order(|orders| {
             orders.close.get_or_insert(cause);
         });
+    }
+
+    /// Whether it was ordered to close.
+    pub(crate) fn is_ending(&self) -> bool {
+        self.ending.load(Ordering::SeqCst)
     }
 
     /// Queues an item. A task that is busy writing finds it by itself; an idle one is woken.
@@ -170,16 +196,34 @@ impl Peer {
         }
         if pushed == Err(Overflow::First) && matches!(self.leg, Leg::Binary { .. }) {
             // It takes nothing, and what it lost cannot be made up for: its tenure is over.
+            self.table.lose();
             self.close(Cause::WriteTimeout);
         }
         pushed
     }
 
-    /// Whether a phone's frame of this size still fits into this binary's outbox, where room is kept
-    /// for close notices. `None`: it takes nothing any more.
-    pub(crate) fn room_for_frame(&self, bytes: usize) -> Option<bool> {
-        let outbox = &self.lock().outbox;
-        (!outbox.is_closed()).then(|| outbox.fits(bytes + NOTICE_BYTES))
+    /// Queues a phone's frame for this binary, leaving room for close notices.
+    pub(crate) fn push_frame<'a>(
+        &self,
+        cost_bytes: usize,
+        frame: Payload<'a>,
+        item: impl FnOnce(Payload<'a>) -> Item,
+    ) -> Option<Refused<'a>> {
+        let mut inner = self.lock();
+        if inner.outbox.is_closed() {
+            return Some(Refused::Closed(frame));
+        }
+        if !inner.outbox.fits(cost_bytes + NOTICE_BYTES)
+            || inner.outbox.push(item(frame), cost_bytes).is_err()
+        {
+            return Some(Refused::Full);
+        }
+        let wake = std::mem::take(&mut inner.idle);
+        drop(inner);
+        if wake {
+            self.waker.wake();
+        }
+        None
     }
 
     /// Takes what waits in the outbox and closes it.

@@ -1,7 +1,7 @@
 //! The phone leg: every message is a frame for the binary.
 
 use super::item::{Credit, Item, Meaning, REOPEN_BYTES, WINDOW_BYTES};
-use super::peer::{Peer, Route};
+use super::peer::{Peer, Refused, Route};
 use super::{End, Flow, Handler};
 use crate::observe::log::{Event, Key};
 use crate::observe::metrics::Direction;
@@ -68,7 +68,7 @@ impl Phone {
             match &mut inner.route {
                 Route::To(binary) => return self.enqueue(binary, frame),
                 Route::Parked(parked) if parked.announced => {
-                    let bytes = frame.len() + OUTBOX_ITEM_BYTES;
+                    let bytes = frame.len() + self.prefix.len() + OUTBOX_ITEM_BYTES;
                     if !self.router().reserve_park(parked.bytes, bytes) {
                         return Forwarded::Stalled(frame.into_vec());
                     }
@@ -87,16 +87,15 @@ impl Phone {
 
     fn enqueue(&self, binary: &Peer, frame: Payload<'_>) -> Forwarded {
         let bytes = frame.len() + self.prefix.len();
-        match binary.room_for_frame(bytes) {
-            Some(true) => {}
-            Some(false) => return Forwarded::Crowded,
+        let refused = binary.push_frame(bytes, frame, |frame| {
+            let credit = Credit::take(self.peer(), bytes + OUTBOX_ITEM_BYTES);
+            Item::envelope(&self.prefix, frame, credit)
+        });
+        match refused {
+            None => {}
+            Some(Refused::Full) => return Forwarded::Crowded,
             // It is going; the router is about to say what becomes of this phone.
-            None => return Forwarded::Stalled(frame.into_vec()),
-        }
-        let credit = Credit::take(self.peer(), bytes + OUTBOX_ITEM_BYTES);
-        let item = Item::envelope(&self.prefix, frame, credit);
-        if binary.push(item, bytes).is_err() {
-            return Forwarded::Crowded;
+            Some(Refused::Closed(frame)) => return Forwarded::Stalled(frame.into_vec()),
         }
         let full = self.peer().in_flight_bytes.load(Ordering::SeqCst) >= WINDOW_BYTES;
         Forwarded::Done(if full { Flow::Pause } else { Flow::Continue })
@@ -110,7 +109,7 @@ impl Phone {
                 return Ok(Flow::Pause);
             }
             // The router is closing this phone already, and says why.
-            _ if self.peer().lock().orders.close.is_some() => return Ok(Flow::Continue),
+            _ if self.peer().is_ending() => return Ok(Flow::Continue),
             Forwarded::NoBinary => self.log(Event::PhoneForwarderNoBinary, &[]),
             Forwarded::Crowded => {
                 let err = "the binary's outbox is full";
@@ -168,8 +167,8 @@ impl Handler for Phone {
         self.settle(forwarded).map(drop)
     }
 
-    fn written(&mut self, meaning: &Meaning) {
-        match meaning {
+    fn written(&mut self, item: &Item) {
+        match &item.meaning {
             Meaning::Delivered => self.router().metrics.frame(Direction::binary_to_phone),
             Meaning::Directive { code, with_frame } => {
                 if *with_frame {
@@ -198,7 +197,9 @@ impl Handler for Phone {
     }
 
     fn left(&mut self, end: &End, _unwritten: VecDeque<(Item, usize)>) {
-        self.log(Event::PhoneForwarderReadEnd, &[(Key::Err, &end.text())]);
+        if self.peer().was_admitted() {
+            self.log(Event::PhoneForwarderReadEnd, &[(Key::Err, &end.text())]);
+        }
         let silent = self.peer().lock().directed;
         self.seat.phone_gone(PhoneEnd {
             code: end.code,

@@ -54,10 +54,12 @@ impl<S: Transport, H: Handler> Session<S, H> {
             }
             self.complete_written(now);
             if self.writer.is_empty() {
-                let Some(close) = self.farewell.take() else {
-                    break;
+                let last = match self.farewell.take() {
+                    Some(close) => Some(Item::control(&close)),
+                    None => self.proof_ping(),
                 };
-                self.writer.push_control(Item::control(&close));
+                let Some(last) = last else { break };
+                self.writer.push_control(last);
             }
             match self.writer.poll_write(&mut self.socket, cx) {
                 Poll::Ready(Ok(())) => self.complete_written(now),
@@ -90,6 +92,16 @@ impl<S: Transport, H: Handler> Session<S, H> {
         }
     }
 
+    /// A ping behind all that is written, if the handler wants to know that it arrived.
+    fn proof_ping(&mut self) -> Option<Item> {
+        if self.phase != Phase::Open {
+            return None;
+        }
+        let sequence = self.handler.proof_due()?;
+        let ping = control_frame(Control::Ping, format!("s{sequence}").as_bytes());
+        Some(Item::control(&ping))
+    }
+
     /// Turns pending pings and pongs into items.
     fn queue_controls(&mut self) {
         if !self.writer.takes_controls() {
@@ -110,16 +122,21 @@ impl<S: Transport, H: Handler> Session<S, H> {
 
     /// Accounts for the items that are on the wire.
     fn complete_written(&mut self, now: Millis) {
+        let mut directed = None;
         while let Some((item, cost)) = self.writer.pop_written() {
             self.life.write_advanced(now);
             self.write_blocked = false;
             if cost > 0 {
                 self.peer.lock().outbox.written(cost);
             }
-            self.handler.written(&item.meaning);
+            self.handler.written(&item);
             if let Meaning::Directive { code, .. } = item.meaning {
-                self.close(Cause::Directive(code), now);
+                directed = Some(code);
             }
+        }
+        // Not before the last of them is popped: closing looks at what is written in part.
+        if let Some(code) = directed {
+            self.close(Cause::Directive(code), now);
         }
     }
 
@@ -248,7 +265,7 @@ impl<S: Transport, H: Handler> Session<S, H> {
         let orders = &inner.orders;
         if orders.close.is_some() && self.phase == Phase::Open
             || orders.probe.is_some()
-            || orders.check_path.is_some()
+            || !orders.check_path.is_empty()
             || orders.admitted
         {
             return false;
