@@ -1,0 +1,101 @@
+//! One test for each defect that a review or a user found, named for what went wrong.
+#![allow(clippy::unwrap_used, reason = "in a test, a panic is the report")]
+
+use relay_tests::{Relay, frame, op, soon};
+
+const MIB: usize = 1 << 20;
+
+/// A small frame in a large envelope is charged what it is, and must not keep the envelope.
+#[tokio::test]
+async fn a_queued_frame_does_not_keep_its_envelope() {
+    let relay = Relay::start(&["--write-timeout", "60s"]).await;
+    let mut daemon = relay.daemon("home").await;
+    let mut phone = relay.raw_phone("home", Some(4096)).await;
+    phone.send(&frame(1)).await;
+    let conn_id = daemon.expect_frame(&frame(1)).await;
+    let small = format!("\"{}\"", "x".repeat(2500));
+    let junk = "j".repeat(240_000);
+    let before = relay.resident_bytes();
+    for _ in 0..400 {
+        daemon.send(&format!(
+            "{{\"conn_id\":\"{conn_id}\",\"junk\":\"{junk}\",\"frame\":{small}}}"
+        ));
+    }
+    soon("all are read", daemon.expect_alive()).await;
+    let grown = relay.resident_bytes().saturating_sub(before);
+    assert!(
+        grown < 24 * MIB,
+        "400 frames of 2.5 KB cost {} MiB",
+        grown / MIB
+    );
+}
+
+/// What a peer names can be long; a log line isn't.
+#[tokio::test]
+async fn a_log_line_stays_short_whatever_a_peer_names() {
+    let relay = Relay::start(&[]).await;
+    let daemon = relay.daemon("home").await;
+    let unknown = "n".repeat(200_000);
+    daemon.send(&format!("{{\"conn_id\":\"{unknown}\",\"frame\":1}}"));
+    let line = relay
+        .log
+        .wait("binary_forwarder_unknown_conn_id", &[])
+        .await;
+    assert!(line.line.len() < 1000, "{} bytes", line.line.len());
+}
+
+/// The Close of a directive reaches a phone that pings while the directive's frame is on the way.
+#[tokio::test]
+async fn a_directive_closes_a_slow_phone_that_pings() {
+    let relay = Relay::start(&[]).await;
+    let mut daemon = relay.daemon("home").await;
+    for _ in 0..5 {
+        let mut phone = relay.raw_phone("home", Some(4096)).await;
+        phone.send(&frame(1)).await;
+        let conn_id = daemon.expect_frame(&frame(1)).await;
+        let large = format!("\"{}\"", "x".repeat(200_000));
+        for _ in 0..15 {
+            daemon.send_to(&conn_id, &large);
+        }
+        daemon.close_phone(&conn_id, Some(&large), 4401);
+        daemon.expect_alive().await;
+        for n in 0..10_u8 {
+            phone.frame(0x80 | op::PING, &[n; 100]).await;
+        }
+        phone.expect_close(4401, "").await;
+    }
+}
+
+/// A phone that was never let in has no reading side to report.
+#[tokio::test]
+async fn a_rejected_phone_is_not_logged_as_if_it_had_been_registered() {
+    let relay = Relay::start(&["--boot-park", "0s"]).await;
+    let mut phone = relay.phone("nobody").await;
+    phone.expect_close(4404, "no server with that id").await;
+    let mut daemon = relay.daemon("home").await;
+    let mut registered = relay.phone("home").await;
+    daemon.hear(&mut registered).await;
+    registered.cut().await;
+    relay.log.wait("phone_unregistered", &[]).await;
+    let ends = relay.log.count("phone_forwarder_read_end", &[]);
+    assert_eq!(ends, 1, "only the registered phone's");
+}
+
+/// Claimants that wait for a probe do not become holders because the relay stops.
+#[tokio::test]
+async fn a_shutdown_is_no_takeover() {
+    let mut relay = Relay::start(&[]).await;
+    let holder = relay.raw_daemon("home").await;
+    let mut claimants = Vec::new();
+    for _ in 0..5 {
+        claimants.push(relay.raw_daemon("home").await);
+    }
+    relay.terminate();
+    for claimant in &mut claimants {
+        claimant.expect_close(1001, "shutting down").await;
+    }
+    drop(claimants);
+    drop(holder);
+    assert!(relay.exited().await.success());
+    assert_eq!(relay.log.count("server_id_takeover", &[]), 0);
+}
