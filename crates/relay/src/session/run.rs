@@ -247,7 +247,10 @@ impl<S: Transport, H: Handler> Session<S, H> {
             && let Some(action) = self.life.expire(now)
         {
             match action {
-                Action::Ping(number) => self.ping = Some(number),
+                Action::Ping(number) => {
+                    self.last_ping = number;
+                    self.ping = Some(number);
+                }
                 Action::Close(cause) => self.close(cause, now),
                 Action::Cut(cause) => self.write_failed(cause, "write timed out"),
                 Action::Fin => self.phase = Phase::Finishing,
