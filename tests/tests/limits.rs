@@ -1,0 +1,120 @@
+//! How large, how slow and how deep a message may be.
+#![allow(clippy::unwrap_used, reason = "in a test, a panic is the report")]
+
+use std::time::{Duration, Instant};
+
+use relay_tests::{Daemon, Phone, Relay, data_envelope, frame, op};
+
+/// The largest message the relay takes.
+const MESSAGE_LIMIT: usize = 262_144;
+
+async fn pair(relay: &Relay) -> (Daemon, Phone, String) {
+    let mut daemon = relay.daemon("home").await;
+    let mut phone = relay.phone("home").await;
+    let conn_id = daemon.hear(&mut phone).await;
+    (daemon, phone, conn_id)
+}
+
+/// A JSON string of exactly `bytes` bytes.
+fn json_of(bytes: usize) -> String {
+    format!("\"{}\"", "x".repeat(bytes - 2))
+}
+
+#[tokio::test]
+async fn c45_the_message_limit_is_exact_on_both_legs_and_sums_fragments() {
+    let relay = Relay::start(&[]).await;
+    let (mut daemon, mut phone, conn_id) = pair(&relay).await;
+    let largest = json_of(MESSAGE_LIMIT);
+    phone.send(&largest);
+    daemon.expect_frame_from(&conn_id, &largest).await;
+    phone.send(&json_of(MESSAGE_LIMIT + 1));
+    phone.expect_close(1009, "message too big").await;
+    daemon.expect_notice(&conn_id, 1009).await;
+
+    let (start, rest) = largest.as_bytes().split_at(100_000);
+    for (last, fits) in [(rest.to_vec(), true), ([rest, b" "].concat(), false)] {
+        let mut phone = relay.raw_phone("home", None).await;
+        phone.frame(op::TEXT_START, start).await;
+        phone.frame(op::LAST, &last).await;
+        if fits {
+            daemon.expect_frame(&largest).await;
+            phone.frame(op::CLOSE, &1000u16.to_be_bytes()).await;
+            assert_eq!(daemon.envelope().await.close_code, Some(1000));
+        } else {
+            phone.expect_close(1009, "message too big").await;
+            assert_eq!(daemon.envelope().await.close_code, Some(1009));
+        }
+    }
+
+    let mut phone = relay.phone("home").await;
+    let conn_id = daemon.hear(&mut phone).await;
+    let largest = json_of(MESSAGE_LIMIT - data_envelope(&conn_id, "").len());
+    daemon.send_to(&conn_id, &largest);
+    phone.expect_frame(&largest).await;
+    daemon.send(&(data_envelope(&conn_id, &largest) + " "));
+    daemon.expect_close(1009, "message too big").await;
+    relay
+        .log
+        .wait("server_released", &[("server_id", "home")])
+        .await;
+}
+
+/// Ours says why: 1008 `message took too long`, where the reference drops the TCP connection.
+#[tokio::test]
+async fn c46_a_message_has_a_deadline_but_an_idle_connection_has_none() {
+    let relay = Relay::start(&["--message-timeout", "1s", "--ping-interval", "200ms"]).await;
+    let (mut daemon, mut idle, _) = pair(&relay).await;
+    let mut phone = relay.raw_phone("home", None).await;
+    phone.send(&frame(1)).await;
+    let conn_id = daemon.expect_frame(&frame(1)).await;
+    let began = Instant::now();
+    phone.frame(op::TEXT_START, b"{\"a\":").await;
+    let mut pings = 0;
+    let close = loop {
+        let frame = phone.read().await.unwrap().expect("a frame, not the end");
+        if frame.first != op::PING {
+            break frame;
+        }
+        pings += 1;
+        phone.frame(op::PONG, &frame.payload).await;
+        phone.frame(op::MORE, b" ").await;
+    };
+    assert_eq!(close.first, op::CLOSE);
+    assert_eq!(
+        close.payload,
+        [&1008u16.to_be_bytes()[..], b"message took too long"].concat()
+    );
+    assert!(pings >= 2, "it was alive all the time: {pings} pings");
+    let took = began.elapsed();
+    assert!(
+        took >= Duration::from_millis(950),
+        "the whole deadline was granted: {took:?}"
+    );
+    phone.frame(op::CLOSE, &1008u16.to_be_bytes()).await;
+    phone.expect_end().await;
+    daemon.expect_notice(&conn_id, 1008).await;
+    // The sibling has sent nothing for longer than the deadline.
+    idle.expect_alive().await;
+}
+
+/// Nesting costs no stack: 10,001 levels are refused, and so are as many as a message can hold.
+#[tokio::test]
+async fn nesting_is_bounded_on_both_legs() {
+    let relay = Relay::start(&[]).await;
+    let (mut daemon, mut sibling, sibling_id) = pair(&relay).await;
+    for depth in [10_001, 262_000] {
+        let mut phone = relay.phone("home").await;
+        let conn_id = daemon.hear(&mut phone).await;
+        let deep = "[".repeat(depth);
+        phone.send(&deep);
+        phone.expect_close(1007, "frame is not valid JSON").await;
+        daemon.expect_notice(&conn_id, 1007).await;
+        daemon.send(&data_envelope(&sibling_id, &deep));
+        let closed = "[".repeat(depth / 3) + &"]".repeat(depth / 3);
+        daemon.send(&data_envelope(&sibling_id, &closed));
+    }
+    daemon.send_to(&sibling_id, &frame(1));
+    // 10,001 / 3 levels are fine; the rest was dropped.
+    assert_eq!(sibling.text().await.len(), 2 * (10_001 / 3));
+    sibling.expect_frame(&frame(1)).await;
+}
