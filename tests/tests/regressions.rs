@@ -1,7 +1,7 @@
 //! One test for each defect that a review or a user found, named for what went wrong.
 #![allow(clippy::unwrap_used, reason = "in a test, a panic is the report")]
 
-use relay_tests::{Relay, frame, op, soon};
+use relay_tests::{Raw, Relay, frame, op, soon};
 
 const MIB: usize = 1 << 20;
 
@@ -98,4 +98,72 @@ async fn a_shutdown_is_no_takeover() {
     drop(holder);
     assert!(relay.exited().await.success());
     assert_eq!(relay.log.count("server_id_takeover", &[]), 0);
+}
+
+/// Frames of a phone that left in an outage, and that cannot be handed over, do not keep their
+/// part of the budget for parked frames.
+#[tokio::test]
+async fn what_a_departed_phone_had_parked_is_given_back() {
+    let flags = ["--park-bytes", "131072", "--redial-burst", "0"];
+    let relay = Relay::start(&flags).await;
+    let headers = [
+        &[
+            ("x-pyrycode-server", "home"),
+            ("x-pyrycode-instance", "of-home"),
+        ],
+        relay_tests::DAEMON_HEADERS,
+    ]
+    .concat();
+    let large = format!("\"{}\"", "x".repeat(50_000));
+    for outage in 1..=5_u32 {
+        // It answers no ping, so nothing proves that it read what it was sent.
+        let holder = Raw::dial(relay.addr(), "/v1/server", &headers, None).await;
+        let mut phone = relay.phone("home").await;
+        phone.send(&frame(1));
+        relay
+            .expect_metric(
+                "pyrycode_relay_frames_forwarded_total{direction=\"phone_to_binary\"}",
+                f64::from(outage),
+            )
+            .await;
+        holder.reset();
+        relay
+            .log
+            .wait_nth(outage as usize, "server_released", &[])
+            .await;
+        phone.send(&large);
+        // A phone whose frame finds no room is not read any more.
+        phone.expect_alive().await;
+        phone.close(1000, "");
+        phone.expect_echo(1000, "").await;
+    }
+}
+
+/// What a holder is still owed when it breaks a rule is not forgotten: the phones whose frames it
+/// does not get any more are not carried on by its next connection.
+#[tokio::test]
+async fn a_holder_that_breaks_a_rule_leaves_no_gap() {
+    let relay = Relay::start(&["--redial-burst", "0"]).await;
+    let headers = [
+        &[
+            ("x-pyrycode-server", "home"),
+            ("x-pyrycode-instance", "of-home"),
+        ],
+        relay_tests::DAEMON_HEADERS,
+    ]
+    .concat();
+    let mut holder = Raw::dial(relay.addr(), "/v1/server", &headers, Some(4096)).await;
+    let mut phone = relay.phone("home").await;
+    for n in 0..60 {
+        phone.send(&format!("\"{n}{}\"", "x".repeat(100_000)));
+    }
+    relay.expect_counts(1, 1).await;
+    holder.frame(0x83, b"reserved opcode").await;
+    relay.log.wait("server_released", &[]).await;
+    holder.reset();
+    let mut next = Raw::dial(relay.addr(), "/v1/server", &headers, None).await;
+    phone.expect_close(4404, "binary reclaimed server-id").await;
+    let first = next.recv().await;
+    let first = String::from_utf8_lossy(&first.payload).into_owned();
+    assert!(first.contains("\"close_code\":4404"), "{:.80}", first);
 }

@@ -157,7 +157,9 @@ impl Router {
             let in_flight_bytes = phone.in_flight_bytes.load(Ordering::SeqCst);
             let kept_bytes = kept_bytes.get(&phone.conn).copied().unwrap_or(0);
             if lost || in_flight_bytes != kept_bytes || !phone.table.has_all_of(phone) {
-                self.metrics.evictions.inc();
+                if !phone.is_ending() && !state.departed.contains_key(&phone.conn) {
+                    self.metrics.evictions.inc();
+                }
                 phone.close(Cause::BinaryReclaimed);
             }
         }
@@ -239,6 +241,10 @@ impl Router {
 
     fn notice(&self, state: &mut State, server: &ServerId, binary: Conn, phone: Conn, code: u16) {
         let departed = state.departed.remove(&phone);
+        if let Some(phone) = &departed {
+            // What it had parked was handed over just now, or cannot be any more.
+            self.drop_parked(phone);
+        }
         let Some(phone) = departed.or_else(|| state.peers.get(&phone).cloned()) else {
             return;
         };

@@ -56,12 +56,6 @@ impl Table {
         self.written.fetch_add(1, Ordering::SeqCst) + 1
     }
 
-    /// The number of the last frame written, if it is not known to have arrived.
-    pub(crate) fn unproven(&self) -> Option<u64> {
-        let written = self.written.load(Ordering::SeqCst);
-        (written > self.proven.load(Ordering::SeqCst)).then_some(written)
-    }
-
     /// All frames up to this number have arrived.
     pub(crate) fn prove(&self, sequence: u64) {
         self.proven.fetch_max(sequence, Ordering::SeqCst);

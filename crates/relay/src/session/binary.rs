@@ -18,8 +18,12 @@ use std::sync::atomic::Ordering;
 /// The session of a binary, from its claim on.
 pub(crate) struct Binary {
     seat: Seat,
-    /// A ping is under way whose pong proves that the frames before it arrived.
-    proving: bool,
+    /// The number of the last frame that was written to this connection.
+    written: u64,
+    /// Up to which number frames are known to have arrived by this connection.
+    proven: u64,
+    /// The number in the ping that is under way to prove more.
+    proving: Option<u64>,
 }
 
 /// An envelope without the borrow of its message.
@@ -33,7 +37,9 @@ impl Binary {
     pub(crate) fn new(seat: Seat) -> Self {
         Self {
             seat,
-            proving: false,
+            written: 0,
+            proven: 0,
+            proving: None,
         }
     }
 
@@ -132,25 +138,44 @@ impl Handler for Binary {
         if let (Meaning::Forwarded, Some(credit)) = (&item.meaning, &item.credit) {
             self.seat.router.metrics.frame(Direction::phone_to_binary);
             if self.is_resumable() {
-                let sequence = self.seat.peer.table.count_written();
-                credit.phone.last_written.store(sequence, Ordering::SeqCst);
+                self.written = self.seat.peer.table.count_written();
+                let last_written = &credit.phone.last_written;
+                last_written.store(self.written, Ordering::SeqCst);
             }
         }
     }
 
     /// One proof at a time: the next ping goes out with the pong, if frames were written since.
     fn proof_due(&mut self) -> Option<u64> {
-        if self.proving || !self.is_resumable() {
+        if self.proving.is_some() || self.written <= self.proven {
             return None;
         }
-        let unproven = self.seat.peer.table.unproven();
-        self.proving = unproven.is_some();
-        unproven
+        self.proving = Some(self.written);
+        self.proving
     }
 
-    fn proven(&mut self, sequence: u64) {
-        self.proving = false;
-        self.seat.peer.table.prove(sequence);
+    fn proof(&mut self, sequence: u64) {
+        // Only what was asked: a peer cannot prove what it was never sent.
+        if self.proving == Some(sequence) {
+            self.proving = None;
+            self.proven = sequence;
+            self.seat.peer.table.prove(sequence);
+        }
+    }
+
+    /// A peer that answers only the newest of several pings may have skipped the one of a proof.
+    fn heartbeat(&mut self) {
+        self.proving = None;
+    }
+
+    fn gave_up(&mut self, items: &VecDeque<(Item, usize)>) {
+        if !self.is_resumable() {
+            return;
+        }
+        for credit in items.iter().filter_map(|(item, _)| item.credit.as_ref()) {
+            // Beyond every proof: this phone has lost a frame.
+            credit.phone.last_written.store(u64::MAX, Ordering::SeqCst);
+        }
     }
 
     fn left(&mut self, end: &End, unwritten: VecDeque<(Item, usize)>) {

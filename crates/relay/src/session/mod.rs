@@ -95,8 +95,14 @@ pub(crate) trait Handler: Send + Unpin + 'static {
         None
     }
 
-    /// The pong to the ping with this number.
-    fn proven(&mut self, _sequence: u64) {}
+    /// A pong with the number of a proof.
+    fn proof(&mut self, _sequence: u64) {}
+
+    /// A pong of the heartbeat.
+    fn heartbeat(&mut self) {}
+
+    /// After [`Self::left`]: these were still to go out then, and will not.
+    fn gave_up(&mut self, _items: &VecDeque<(Item, usize)>) {}
 
     /// The item that could not be written, or none if nothing was under way.
     fn write_failed(&mut self, _meaning: Option<&Meaning>, _detail: &'static str) {}
@@ -229,7 +235,9 @@ impl<S: Transport, H: Handler> Session<S, H> {
     }
 
     fn tell_left(&mut self, end: &End, unwritten: VecDeque<(Item, usize)>) {
-        if !std::mem::replace(&mut self.left, true) {
+        if std::mem::replace(&mut self.left, true) {
+            self.handler.gave_up(&unwritten);
+        } else {
             self.handler.left(end, unwritten);
         }
     }
@@ -365,8 +373,9 @@ impl<S: Transport, H: Handler> Session<S, H> {
         if let Some(probe) = text.strip_prefix('p').and_then(|n| n.parse().ok()) {
             self.handler.probe_answered(probe);
         } else if let Some(sequence) = text.strip_prefix('s').and_then(|n| n.parse().ok()) {
-            self.handler.proven(sequence);
+            self.handler.proof(sequence);
         } else if let Ok(number) = text.parse() {
+            self.handler.heartbeat();
             return self.life.pong(number);
         } else {
             return;
@@ -402,7 +411,7 @@ mod tests {
         assert!(
             sizes
                 .iter()
-                .zip([472, 440, 296])
+                .zip([472, 464, 296])
                 .all(|(size, most)| *size <= most),
             "{sizes:?}"
         );
