@@ -185,6 +185,13 @@ impl Raw {
         }
     }
 
+    /// The next text message, answering pings on the way.
+    pub async fn text(&mut self) -> String {
+        let frame = self.recv().await;
+        assert_eq!(frame.first, op::TEXT, "{frame:?}");
+        String::from_utf8(frame.payload).expect("text is UTF-8")
+    }
+
     /// Skips to the close frame and returns its code (1005 if it has none) and reason.
     pub async fn close_frame(&mut self) -> (u16, String) {
         loop {

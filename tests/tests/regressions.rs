@@ -1,7 +1,7 @@
 //! One test for each defect that a review or a user found, named for what went wrong.
 #![allow(clippy::unwrap_used, reason = "in a test, a panic is the report")]
 
-use relay_tests::{Raw, Relay, frame, op, soon};
+use relay_tests::{Raw, Relay, eventually, frame, op, soon};
 
 const MIB: usize = 1 << 20;
 
@@ -60,7 +60,7 @@ async fn a_directive_closes_a_slow_phone_that_pings() {
         daemon.close_phone(&conn_id, Some(&large), 4401);
         daemon.expect_alive().await;
         for n in 0..10_u8 {
-            phone.frame(0x80 | op::PING, &[n; 100]).await;
+            phone.frame(op::PING, &[n; 100]).await;
         }
         phone.expect_close(4401, "").await;
     }
@@ -153,17 +153,35 @@ async fn a_holder_that_breaks_a_rule_leaves_no_gap() {
     ]
     .concat();
     let mut holder = Raw::dial(relay.addr(), "/v1/server", &headers, Some(4096)).await;
-    let mut phone = relay.phone("home").await;
-    for n in 0..60 {
-        phone.send(&format!("\"{n}{}\"", "x".repeat(100_000)));
+    let mut loud = relay.phone("home").await;
+    let mut quiet = relay.phone("home").await;
+    quiet.send("\"first\"");
+    assert!(holder.text().await.contains("first"));
+    loud.send("1");
+    // With this the holder has answered the ping behind the quiet phone's frame.
+    assert!(holder.text().await.contains("frame\":1"));
+    for _ in 0..60 {
+        loud.send(&format!("\"{}\"", "x".repeat(100_000)));
     }
-    relay.expect_counts(1, 1).await;
+    loud.send("2");
+    quiet.send("\"second\"");
+    quiet.expect_alive().await;
     holder.frame(0x83, b"reserved opcode").await;
     relay.log.wait("server_released", &[]).await;
+    let open = relay.descriptors();
     holder.reset();
+    let ended = || {
+        let ended = relay.descriptors() < open;
+        async move { ended.then_some(()) }
+    };
+    eventually("the broken connection's end", ended).await;
+    relay.expect_counts(0, 2).await;
+
     let mut next = Raw::dial(relay.addr(), "/v1/server", &headers, None).await;
-    phone.expect_close(4404, "binary reclaimed server-id").await;
-    let first = next.recv().await;
-    let first = String::from_utf8_lossy(&first.payload).into_owned();
-    assert!(first.contains("\"close_code\":4404"), "{:.80}", first);
+    loud.expect_close(4404, "binary reclaimed server-id").await;
+    quiet.expect_close(4404, "binary reclaimed server-id").await;
+    for _ in 0..2 {
+        let notice = next.text().await;
+        assert!(notice.contains("\"close_code\":4404"), "{notice:.80}");
+    }
 }
