@@ -118,3 +118,20 @@ async fn nesting_is_bounded_on_both_legs() {
     assert_eq!(sibling.text().await.len(), 2 * (10_001 / 3));
     sibling.expect_frame(&frame(1)).await;
 }
+
+/// A connection that stays HTTP has a time of its own, whatever the time for its head.
+#[tokio::test]
+async fn a_request_that_never_ends_is_cut_after_the_http_timeout() {
+    let relay = Relay::start(&["--header-timeout", "120s", "--http-timeout", "1s"]).await;
+    let mut stream = tokio::net::TcpStream::connect(relay.addr()).await.unwrap();
+    let head = b"GET /healthz HTTP/1.1\r\nHost: a\r\n";
+    tokio::io::AsyncWriteExt::write_all(&mut stream, head)
+        .await
+        .unwrap();
+    let mut rest = Vec::new();
+    let end = tokio::io::AsyncReadExt::read_to_end(&mut stream, &mut rest);
+    relay_tests::soon("the end of the connection", end)
+        .await
+        .ok();
+    assert!(rest.is_empty(), "{}", rest.escape_ascii());
+}

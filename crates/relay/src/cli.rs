@@ -120,6 +120,13 @@ pub(crate) struct ServeArgs {
     /// For a complete HTTP request head
     #[arg(long, value_name = "TIME", default_value = "5s", value_parser = positive)]
     header_timeout: Duration,
+    /// For a whole HTTP exchange that does not become a WebSocket
+    #[arg(long, value_name = "TIME", default_value = "60s", value_parser = positive)]
+    http_timeout: Duration,
+    /// For writing a close frame
+    #[arg(long, value_name = "TIME", default_value = millis(SessionPolicy::default().control_write_timeout_ms),
+          value_parser = positive)]
+    control_timeout: Duration,
     /// For everything to close after a shutdown signal
     #[arg(long, value_name = "TIME", default_value = "10s", value_parser = positive)]
     shutdown_timeout: Duration,
@@ -212,9 +219,10 @@ impl ServeArgs {
                 read_deadline_ms: ms(self.message_timeout),
                 write_timeout_ms: ms(self.write_timeout),
                 close_wait_ms: ms(self.close_timeout),
-                ..SessionPolicy::default()
+                control_write_timeout_ms: ms(self.control_timeout),
             },
             header_timeout: self.header_timeout,
+            http_timeout: self.http_timeout,
             shutdown_timeout: self.shutdown_timeout,
             ..Config::default()
         })
