@@ -43,6 +43,7 @@ pub use raw::{Frame, Raw, masked, op};
 pub use relay::{Refused, Relay};
 pub use wire::{
     DAEMON_HEADERS, Envelope, Headers, PHONE_HEADERS, SECRETS, data_envelope, directive, frame,
+    json_of,
 };
 
 /// How long a test waits for something that must happen. Far beyond what it takes, so that a busy

@@ -230,6 +230,14 @@ impl Relay {
         }
     }
 
+    /// A daemon and a phone that it has heard, with the phone's conn_id.
+    pub async fn pair(&self, server_id: &str) -> (Daemon, Phone, String) {
+        let mut daemon = self.daemon(server_id).await;
+        let mut phone = self.phone(server_id).await;
+        let conn_id = daemon.hear(&mut phone).await;
+        (daemon, phone, conn_id)
+    }
+
     /// A phone made by hand; see [`Raw::dial`] for `receive_buffer`.
     pub async fn raw_phone(&self, server_id: &str, receive_buffer: Option<u32>) -> Raw {
         let headers = [&[("x-pyrycode-server", server_id)], PHONE_HEADERS].concat();

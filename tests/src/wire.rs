@@ -35,6 +35,11 @@ pub fn frame(n: usize) -> String {
     format!(r#"{{"v":2,"type":"noise_msg","data":"{FRAME_MARK}{n}"}}"#)
 }
 
+/// A JSON string of exactly `bytes` bytes, quotes included.
+pub fn json_of(bytes: usize) -> String {
+    format!("\"{}\"", "x".repeat(bytes - 2))
+}
+
 /// The data envelope for `conn_id`, with `frame`'s text as it stands.
 pub fn data_envelope(conn_id: &str, frame: &str) -> String {
     format!(r#"{{"conn_id":{},"frame":{frame}}}"#, Value::from(conn_id))

@@ -1,14 +1,7 @@
 //! Close directives, close notices, and protocol errors.
 #![allow(clippy::unwrap_used, reason = "in a test, a panic is the report")]
 
-use relay_tests::{Daemon, Event, Phone, Relay, directive, frame, masked, op};
-
-async fn pair(relay: &Relay) -> (Daemon, Phone, String) {
-    let mut daemon = relay.daemon("home").await;
-    let mut phone = relay.phone("home").await;
-    let conn_id = daemon.hear(&mut phone).await;
-    (daemon, phone, conn_id)
-}
+use relay_tests::{Daemon, Event, Relay, directive, frame, masked, op};
 
 /// That no notice precedes the next phone's frame.
 async fn assert_nothing_pending(relay: &Relay, daemon: &mut Daemon) {
@@ -20,7 +13,7 @@ async fn assert_nothing_pending(relay: &Relay, daemon: &mut Daemon) {
 #[tokio::test]
 async fn c50_a_directive_delivers_its_frame_then_closes_without_a_notice() {
     let relay = Relay::start(&[]).await;
-    let (mut daemon, mut phone, conn_id) = pair(&relay).await;
+    let (mut daemon, mut phone, conn_id) = relay.pair("home").await;
     daemon.close_phone(&conn_id, Some(&frame(1)), 4401);
     phone.expect_frame(&frame(1)).await;
     phone.expect_close(4401, "").await;
@@ -76,7 +69,7 @@ async fn a_directive_with_a_code_that_cannot_be_sent_drops_the_connection() {
 #[tokio::test]
 async fn c52_queued_frames_precede_the_close() {
     let relay = Relay::start(&[]).await;
-    let (daemon, mut phone, conn_id) = pair(&relay).await;
+    let (daemon, mut phone, conn_id) = relay.pair("home").await;
     let large = format!("\"{}\"", "x".repeat(10_000));
     for n in 0..100 {
         daemon.send_to(&conn_id, &frame(n));
@@ -95,7 +88,7 @@ async fn c52_queued_frames_precede_the_close() {
 #[tokio::test]
 async fn c53_a_phones_close_is_noticed_once_after_its_last_frame() {
     let relay = Relay::start(&[]).await;
-    let (mut daemon, mut phone, conn_id) = pair(&relay).await;
+    let (mut daemon, mut phone, conn_id) = relay.pair("home").await;
     for n in 0..50 {
         phone.send(&frame(n));
     }
@@ -133,7 +126,7 @@ async fn c53_a_phones_close_is_noticed_once_after_its_last_frame() {
 #[tokio::test]
 async fn c54_a_phone_that_is_cut_is_noticed_as_1001() {
     let relay = Relay::start(&[]).await;
-    let (mut daemon, phone, conn_id) = pair(&relay).await;
+    let (mut daemon, phone, conn_id) = relay.pair("home").await;
     phone.cut().await;
     daemon.expect_notice(&conn_id, 1001).await;
 
@@ -168,7 +161,7 @@ async fn c55_a_rejected_phone_is_never_noticed() {
     let relay = Relay::start(&["--phones-per-server", "1"]).await;
     let mut early = relay.phone("home").await;
     early.expect_close(4404, "no server with that id").await;
-    let (mut daemon, mut phone, _) = pair(&relay).await;
+    let (mut daemon, mut phone, _) = relay.pair("home").await;
     let mut extra = relay.phone("home").await;
     extra
         .expect_close(4429, "too many phones for server-id")
@@ -180,7 +173,7 @@ async fn c55_a_rejected_phone_is_never_noticed() {
 #[tokio::test]
 async fn c56_a_directive_for_a_phone_that_left_is_a_logged_no_op() {
     let relay = Relay::start(&[]).await;
-    let (mut daemon, phone, conn_id) = pair(&relay).await;
+    let (mut daemon, phone, conn_id) = relay.pair("home").await;
     phone.close(1000, "");
     daemon.expect_notice(&conn_id, 1000).await;
     relay.expect_counts(1, 0).await;
@@ -196,7 +189,7 @@ async fn c56_a_directive_for_a_phone_that_left_is_a_logged_no_op() {
 async fn frames_that_break_the_protocol_are_closed_1002() {
     // The rest of such a stream means nothing, so the peer's own Close may not be recognised.
     let relay = Relay::start(&["--close-timeout", "500ms"]).await;
-    let (mut daemon, _sibling, _) = pair(&relay).await;
+    let (mut daemon, _sibling, _) = relay.pair("home").await;
     let bad: &[(&str, Vec<u8>)] = &[
         ("a reserved opcode", masked(0x83, b"")),
         ("RSV1 without an extension", masked(0xc1, b"{}")),

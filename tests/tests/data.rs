@@ -2,23 +2,10 @@
 #![allow(clippy::unwrap_used, reason = "in a test, a panic is the report")]
 
 use relay_tests::{
-    Daemon, Envelope, Event, PHONE_HEADERS, Phone, Raw, Relay, data_envelope, frame, masked, op,
-    soon,
+    Envelope, Event, PHONE_HEADERS, Raw, Relay, data_envelope, frame, json_of, masked, op, soon,
 };
 use serde_json::{Value, json};
 use tokio::net::TcpStream;
-
-async fn pair(relay: &Relay) -> (Daemon, Phone, String) {
-    let mut daemon = relay.daemon("home").await;
-    let mut phone = relay.phone("home").await;
-    let conn_id = daemon.hear(&mut phone).await;
-    (daemon, phone, conn_id)
-}
-
-/// A JSON string of exactly `bytes` bytes.
-fn json_of(bytes: usize) -> String {
-    format!("\"{}\"", "x".repeat(bytes - 2))
-}
 
 #[tokio::test]
 async fn c33_a_phones_frame_reaches_the_binary_in_an_envelope() {
@@ -78,7 +65,7 @@ async fn c34_conn_ids_name_the_server_and_are_new_per_connection() {
 #[tokio::test]
 async fn c35_a_binary_opcode_gives_the_same_text_envelope() {
     let relay = Relay::start(&[]).await;
-    let (mut daemon, mut phone, conn_id) = pair(&relay).await;
+    let (mut daemon, mut phone, conn_id) = relay.pair("home").await;
     phone.send_binary(frame(1).as_bytes());
     daemon.expect_frame_from(&conn_id, &frame(1)).await;
     daemon.send_binary(data_envelope(&conn_id, &frame(2)).as_bytes());
@@ -105,7 +92,7 @@ async fn c36_an_answer_reaches_only_its_phone_as_a_bare_text_frame() {
 #[tokio::test]
 async fn c37_no_delivery_across_phones_or_server_ids() {
     let relay = Relay::start(&[]).await;
-    let (mut daemon, mut first, first_id) = pair(&relay).await;
+    let (mut daemon, mut first, first_id) = relay.pair("home").await;
     let mut second = relay.phone("home").await;
     let second_id = daemon.hear(&mut second).await;
     let mut stranger = relay.daemon("elsewhere").await;
@@ -137,7 +124,7 @@ async fn c37_no_delivery_across_phones_or_server_ids() {
 #[tokio::test]
 async fn c38_a_phones_frame_arrives_unchanged() {
     let relay = Relay::start(&[]).await;
-    let (mut daemon, phone, conn_id) = pair(&relay).await;
+    let (mut daemon, phone, conn_id) = relay.pair("home").await;
     for odd in [
         r#"{ "a" : 1 , "a" : 2,	"n": 123456789012345678901234567890 }"#,
         r#"{"html":"<>&","separators":"  ","escaped":"\u003c\u2028\ud800"}"#,
@@ -154,7 +141,7 @@ async fn c38_a_phones_frame_arrives_unchanged() {
 #[tokio::test]
 async fn c39_a_binarys_frame_arrives_verbatim() {
     let relay = Relay::start(&[]).await;
-    let (daemon, mut phone, conn_id) = pair(&relay).await;
+    let (daemon, mut phone, conn_id) = relay.pair("home").await;
     let conn_id = Value::from(conn_id);
     let odd = "{ \"a\" : [ 1 ,\t2 ] ,\n \"a\" : \"\\u003c<&\\ud800\", \"n\":1e999 }";
     for envelope in [
@@ -169,7 +156,7 @@ async fn c39_a_binarys_frame_arrives_verbatim() {
 #[tokio::test]
 async fn c40_any_json_value_is_a_frame() {
     let relay = Relay::start(&[]).await;
-    let (mut daemon, phone, conn_id) = pair(&relay).await;
+    let (mut daemon, phone, conn_id) = relay.pair("home").await;
     for value in [
         "null", "true", "false", "0", "-1.5e3", "\"\"", "[]", "{}", "[null]",
     ] {
@@ -186,7 +173,7 @@ async fn c40_any_json_value_is_a_frame() {
 #[tokio::test]
 async fn c41_a_frame_that_is_not_json_ends_that_phone_only() {
     let relay = Relay::start(&[]).await;
-    let (mut daemon, mut sibling, _) = pair(&relay).await;
+    let (mut daemon, mut sibling, _) = relay.pair("home").await;
     let bad = [
         "not json",
         "",
@@ -219,7 +206,7 @@ async fn c41_a_frame_that_is_not_json_ends_that_phone_only() {
 #[tokio::test]
 async fn a_message_that_is_not_utf8_is_closed_1007_on_both_legs() {
     let relay = Relay::start(&[]).await;
-    let (mut daemon, _sibling, _) = pair(&relay).await;
+    let (mut daemon, _sibling, _) = relay.pair("home").await;
     for opcode in [op::TEXT, op::BINARY] {
         let mut phone = relay.raw_phone("home", None).await;
         phone.send(&frame(1)).await;
@@ -239,7 +226,7 @@ async fn a_message_that_is_not_utf8_is_closed_1007_on_both_legs() {
 #[tokio::test]
 async fn c42_a_bad_envelope_is_dropped_and_the_next_good_one_delivered() {
     let relay = Relay::start(&[]).await;
-    let (daemon, mut phone, conn_id) = pair(&relay).await;
+    let (daemon, mut phone, conn_id) = relay.pair("home").await;
     let id = Value::from(conn_id.clone());
     let bad = [
         "garbage".to_owned(),
@@ -300,7 +287,7 @@ async fn c42_a_bad_envelope_is_dropped_and_the_next_good_one_delivered() {
 #[tokio::test]
 async fn c43_unknown_keys_are_ignored_and_the_last_of_duplicates_wins() {
     let relay = Relay::start(&[]).await;
-    let (daemon, mut phone, conn_id) = pair(&relay).await;
+    let (daemon, mut phone, conn_id) = relay.pair("home").await;
     let id = Value::from(conn_id);
     let good = frame(1);
     for envelope in [
@@ -318,7 +305,7 @@ async fn c43_unknown_keys_are_ignored_and_the_last_of_duplicates_wins() {
 #[tokio::test]
 async fn c44_order_holds_over_a_thousand_frames_each_way() {
     let relay = Relay::start(&[]).await;
-    let (mut daemon, mut phone, conn_id) = pair(&relay).await;
+    let (mut daemon, mut phone, conn_id) = relay.pair("home").await;
     for n in 0..1_000 {
         phone.send(&frame(n));
         daemon.send_to(&conn_id, &frame(n));

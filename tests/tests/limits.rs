@@ -3,27 +3,15 @@
 
 use std::time::{Duration, Instant};
 
-use relay_tests::{Daemon, Phone, Relay, data_envelope, frame, op};
+use relay_tests::{Relay, data_envelope, frame, json_of, op};
 
 /// The largest message the relay takes.
 const MESSAGE_LIMIT: usize = 262_144;
 
-async fn pair(relay: &Relay) -> (Daemon, Phone, String) {
-    let mut daemon = relay.daemon("home").await;
-    let mut phone = relay.phone("home").await;
-    let conn_id = daemon.hear(&mut phone).await;
-    (daemon, phone, conn_id)
-}
-
-/// A JSON string of exactly `bytes` bytes.
-fn json_of(bytes: usize) -> String {
-    format!("\"{}\"", "x".repeat(bytes - 2))
-}
-
 #[tokio::test]
 async fn c45_the_message_limit_is_exact_on_both_legs_and_sums_fragments() {
     let relay = Relay::start(&[]).await;
-    let (mut daemon, mut phone, conn_id) = pair(&relay).await;
+    let (mut daemon, mut phone, conn_id) = relay.pair("home").await;
     let largest = json_of(MESSAGE_LIMIT);
     phone.send(&largest);
     daemon.expect_frame_from(&conn_id, &largest).await;
@@ -63,7 +51,7 @@ async fn c45_the_message_limit_is_exact_on_both_legs_and_sums_fragments() {
 #[tokio::test]
 async fn c46_a_message_has_a_deadline_but_an_idle_connection_has_none() {
     let relay = Relay::start(&["--message-timeout", "1s", "--ping-interval", "200ms"]).await;
-    let (mut daemon, mut idle, _) = pair(&relay).await;
+    let (mut daemon, mut idle, _) = relay.pair("home").await;
     let mut phone = relay.raw_phone("home", None).await;
     phone.send(&frame(1)).await;
     let conn_id = daemon.expect_frame(&frame(1)).await;
@@ -101,7 +89,7 @@ async fn c46_a_message_has_a_deadline_but_an_idle_connection_has_none() {
 #[tokio::test]
 async fn nesting_is_bounded_on_both_legs() {
     let relay = Relay::start(&[]).await;
-    let (mut daemon, mut sibling, sibling_id) = pair(&relay).await;
+    let (mut daemon, mut sibling, sibling_id) = relay.pair("home").await;
     for depth in [10_001, 262_000] {
         let mut phone = relay.phone("home").await;
         let conn_id = daemon.hear(&mut phone).await;
