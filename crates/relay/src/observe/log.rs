@@ -86,6 +86,18 @@ events! {
     ShutdownDeadlineExceeded Warn "shutdown deadline exceeded; force-closed listeners",
     DrainIncomplete Warn "drain incomplete",
     ListenerFailed Error "listener failed",
+    CertCacheTightened Info "tightened cert cache dir perms",
+    AutocertSetupFailed Error "autocert setup failed",
+    CertificateSelfSigned Info "certificate_self_signed",
+    CertificateLoaded Info "certificate_loaded",
+    CertificateUnfit Warn "certificate_unfit",
+    CertificateReloadFailed Warn "certificate_reload_failed",
+    CertificateIssued Info "certificate_issued",
+    CertificateChallengeFailed Warn "certificate_challenge_failed",
+    CertificateRenewalFailed Warn "certificate_renewal_failed",
+    CertificateCacheUnusable Warn "certificate_cache_unusable",
+    CertificateCacheWriteFailed Warn "certificate_cache_write_failed",
+    CertificateCacheWritten Info "certificate_cache_written",
 }
 
 macro_rules! keys {
@@ -120,6 +132,13 @@ keys! {
     MaxConnections "max_connections",
     Addr "addr",
     Count "count",
+    From "from",
+    To "to",
+    Domain "domain",
+    NotAfter "not_after",
+    RetryIn "retry_in",
+    Fingerprint "fingerprint",
+    Challenge "challenge",
 }
 
 /// Where log lines go.
