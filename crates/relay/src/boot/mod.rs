@@ -293,6 +293,10 @@ impl<'a> Boot<'a> {
         else {
             return None;
         };
+        if !is_host_name(&acme.domain) {
+            // Said already.
+            return None;
+        }
         let error = acme::check(&acme.settings()).err()?;
         Some(
             Refusal::new(Event::RefusedSettings)
