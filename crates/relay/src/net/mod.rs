@@ -1,9 +1,10 @@
 //! Listening sockets and accepted streams.
 
-#[allow(dead_code, reason = "not wired into the program yet")]
 pub(crate) mod acme;
+pub(crate) mod door;
+pub(crate) mod front;
 pub(crate) mod listener;
-#[allow(dead_code, reason = "not wired into the program yet")]
+mod proxy;
 pub(crate) mod tls;
 
 use crate::os::tcp_info;

@@ -43,7 +43,7 @@ pub(crate) enum ClientError {
 
 /// Talks to one CA. Every request ends in time, and every answer is of bounded size.
 #[derive(Clone)]
-pub(super) struct AcmeClient {
+pub(crate) struct AcmeClient {
     http: Client<HttpsConnector<HttpConnector>, BodyWrapper<Bytes>>,
     /// What the CA asked for when it refused; 0: nothing.
     retry_after_s: Arc<AtomicU64>,

@@ -71,6 +71,22 @@ pub(crate) enum AcmeError {
     Client(#[from] ClientError),
 }
 
+/// Whether a certificate can be had with these settings; the client that would ask for it.
+///
+/// # Errors
+/// [`AcmeError`] if not.
+pub(crate) fn check(settings: &Settings) -> Result<AcmeClient, AcmeError> {
+    let domain = settings.domain.to_ascii_lowercase();
+    if !matches!(ServerName::try_from(&*domain), Ok(ServerName::DnsName(_))) {
+        return Err(AcmeError::Domain(domain));
+    }
+    let url: Result<hyper::Uri, _> = settings.directory.parse();
+    if !url.is_ok_and(|url| url.scheme_str() == Some("https") && url.host().is_some()) {
+        return Err(AcmeError::Directory(settings.directory.clone()));
+    }
+    Ok(AcmeClient::new(settings.ca_file.as_deref())?)
+}
+
 /// The ACME client of one domain.
 pub(crate) struct Acme {
     directory: String,
@@ -96,17 +112,11 @@ impl Acme {
         certificates: Arc<Certificates>,
         log: Log,
     ) -> Result<Self, AcmeError> {
+        let client = check(&settings)?;
         let domain = settings.domain.to_ascii_lowercase();
-        if !matches!(ServerName::try_from(&*domain), Ok(ServerName::DnsName(_))) {
-            return Err(AcmeError::Domain(settings.domain));
-        }
-        let url: Result<hyper::Uri, _> = settings.directory.parse();
-        if !url.is_ok_and(|url| url.scheme_str() == Some("https") && url.host().is_some()) {
-            return Err(AcmeError::Directory(settings.directory));
-        }
         let mut acme = Self {
             directory: settings.directory,
-            client: AcmeClient::new(settings.ca_file.as_deref())?,
+            client,
             cache: Cache::new(settings.cache),
             stage: Stage {
                 http01: Arc::new(Http01::new(&domain)),

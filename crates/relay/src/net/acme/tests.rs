@@ -2,7 +2,7 @@ use super::cache::{Cache, DirectoryError, Mode, Tightened, entry, prepare};
 use super::client::AcmeClient;
 use super::*;
 use crate::net::tls::{Tls, self_signed};
-use crate::observe::log::LogTarget;
+use crate::observe::log::LogSettings;
 use hyper::StatusCode;
 use instant_acme::{BodyWrapper, Error, HttpClient};
 use rcgen::{CertificateParams, KeyPair};
@@ -277,7 +277,7 @@ fn open(domain: &str, directory: &str, ca_file: Option<PathBuf>) -> Result<Acme,
         cache: "/nowhere".into(),
     };
     let certificates = Arc::new(Certificates::new(Some(domain)));
-    Acme::open(settings, certificates, Log::start(LogTarget::Silent))
+    Acme::open(settings, certificates, Log::start(LogSettings::silent()))
 }
 
 #[test]
