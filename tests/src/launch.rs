@@ -71,8 +71,8 @@ impl Launch {
     }
 
     /// Started by `wrapper`, a program and its arguments, which executes what it is given.
-    pub fn through(mut self, wrapper: &[&str]) -> Self {
-        self.through = wrapper.iter().map(|&word| word.to_owned()).collect();
+    pub fn through(mut self, wrapper: &[String]) -> Self {
+        self.through = wrapper.to_vec();
         self
     }
 
@@ -205,28 +205,36 @@ pub struct Ended {
 }
 
 impl Ended {
+    /// The lines on standard error, every one of which must be a log line.
+    ///
+    /// # Panics
+    /// When one isn't.
+    pub fn records(&self) -> Vec<Record> {
+        let read = |line| Record::parse(line).unwrap_or_else(|| panic!("no log line: {self:?}"));
+        self.stderr.lines().map(read).collect()
+    }
+
     /// That it refused to go on: with the exit code `code` and, on standard error, one line of
-    /// level error, whose event is `msg`; returns that line. Nothing was printed on standard output.
+    /// level error, whose event starts with `msg`; returns that line. Nothing was printed on standard
+    /// output.
     ///
     /// # Panics
     /// When it didn't.
     pub fn refusal(&self, code: i32, msg: &str) -> Record {
         assert_eq!(self.code, Some(code), "{self:?}");
         assert_eq!(self.stdout, "", "{self:?}");
-        let mut errors = self.stderr.lines().map(|line| {
-            Record::parse(line).unwrap_or_else(|| panic!("no log line: {line:?} in {self:?}"))
-        });
-        let errors: Vec<Record> = errors.by_ref().filter(|r| r.level == "ERROR").collect();
+        let mut errors = self.records();
+        errors.retain(|record| record.level == "ERROR");
         let [record] = &errors[..] else {
             panic!("expected one error: {self:?}")
         };
-        assert_eq!(record.msg, msg, "{self:?}");
+        assert!(record.msg.starts_with(msg), "{self:?}");
         record.clone()
     }
 }
 
 /// The program: `PYRYCODE_RELAY_BIN`, else the one beside this test's own executable.
-fn program() -> PathBuf {
+pub(crate) fn program() -> PathBuf {
     let path = match std::env::var_os("PYRYCODE_RELAY_BIN") {
         Some(path) => PathBuf::from(path),
         None => {

@@ -16,7 +16,7 @@ use crate::launch::{Launch, METRICS};
 use crate::log::Log;
 use crate::peer::{self, Daemon, Peer, Phone};
 use crate::raw::Raw;
-use crate::transport::{Stream, Transport};
+use crate::transport::{HOST, Stream, Transport};
 use crate::wire::{DAEMON_HEADERS, Headers, PHONE_HEADERS, SECRETS};
 use crate::{eventually, soon};
 
@@ -32,7 +32,7 @@ pub struct Refused {
 /// A running relay. It is killed when this is dropped; then its log is searched for secrets.
 pub struct Relay {
     child: Child,
-    pid: Pid,
+    pub(crate) pid: Pid,
     addr: SocketAddr,
     listeners: BTreeMap<&'static str, SocketAddr>,
     transport: Transport,
@@ -202,7 +202,7 @@ impl Relay {
         path: &str,
         headers: Headers<'_>,
     ) -> Result<Peer, Refused> {
-        let url = format!("ws://{}{path}", self.addr);
+        let url = format!("ws://{HOST}:{}{path}", self.addr.port());
         let mut request = url.into_client_request().expect("a valid URL");
         for (name, value) in headers {
             let name = HeaderName::from_bytes(name.as_bytes()).expect("a header name");
@@ -344,34 +344,5 @@ impl Relay {
         soon("the relay to exit", self.child.wait())
             .await
             .expect("the child can be waited for")
-    }
-
-    /// Its resident memory in bytes.
-    pub fn resident_bytes(&self) -> usize {
-        let path = format!("/proc/{}/status", self.pid.as_raw_nonzero());
-        let status = std::fs::read_to_string(path).expect("the process is there");
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-        let kib = line
-            .and_then(|l| l.trim().strip_suffix(" kB"))
-            .and_then(|n| n.parse().ok());
-        kib.map(|kib: usize| kib * 1024)
-            .expect("a VmRSS line in kB")
-    }
-
-    /// How many file descriptors it has open.
-    pub fn descriptors(&self) -> usize {
-        let path = format!("/proc/{}/fd", self.pid.as_raw_nonzero());
-        std::fs::read_dir(path)
-            .expect("the process is there")
-            .count()
-    }
-
-    /// Waits until its resident memory is at most `limit` bytes.
-    pub async fn expect_resident_at_most(&self, limit: usize) {
-        let what = format!("resident memory of at most {} KiB", limit / 1024);
-        eventually(&what, || async {
-            (self.resident_bytes() <= limit).then_some(())
-        })
-        .await;
     }
 }
