@@ -15,7 +15,12 @@ use crate::transport::{Transport, certificate};
 
 /// What [`Relay::start`] sets unless the test says otherwise: no limits on dials (every test dials
 /// from one address), and no parking at boot (a phone without a daemon is turned away at once).
-const DEFAULTS: [(&str, &str); 2] = [("--rate-burst", "0"), ("--boot-park", "0s")];
+const DEFAULTS: [(&str, &str); 4] = [
+    ("--connect-burst", "0"),
+    ("--max-handshakes-per-ip", "0"),
+    ("--rate-burst", "0"),
+    ("--boot-park", "0s"),
+];
 
 /// Variables of the tests' environment, beside those that start with `PYRYCODE_RELAY_`, that the
 /// program would understand.

@@ -159,7 +159,7 @@ const LOCALHOST: Ipv4Addr = Ipv4Addr::LOCALHOST;
 /// That a dial from `source` with these `X-Forwarded-For` headers counts as `client`'s: for the log,
 /// and for the limits, which grant each client one attempt.
 async fn assert_client(relay: &Relay, source: Ipv4Addr, forwarded: &[&str], client: &str) {
-    let server_id = format!("{source} {}", forwarded.join(" | "));
+    let server_id = format!("{source}/{}/", forwarded.join("/"));
     let mut headers = vec![("x-pyrycode-server", &*server_id)];
     headers.extend(DAEMON_HEADERS);
     headers.extend(forwarded.iter().map(|&value| ("X-Forwarded-For", value)));
