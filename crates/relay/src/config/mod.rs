@@ -97,6 +97,26 @@ pub struct CertificateFiles {
     pub reload: Duration,
 }
 
+impl Acme {
+    pub(crate) fn settings(&self) -> crate::net::acme::Settings {
+        crate::net::acme::Settings {
+            domain: self.domain.clone(),
+            directory: self.directory.clone(),
+            ca_file: self.ca.clone(),
+            cache: self.cache.clone(),
+        }
+    }
+}
+
+impl CertificateFiles {
+    pub(crate) fn files(&self) -> crate::net::tls::files::Files {
+        crate::net::tls::files::Files {
+            certificate: self.cert.clone(),
+            key: self.key.clone(),
+        }
+    }
+}
+
 /// What stands between the clients and the public listener.
 #[derive(Clone, Debug, Default)]
 pub struct Proxies {
