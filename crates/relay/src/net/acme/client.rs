@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use http_body_util::Limited;
-use hyper::header::{CONTENT_TYPE, HeaderValue, USER_AGENT};
+use hyper::header::{CONTENT_TYPE, HeaderValue, RETRY_AFTER, USER_AGENT};
 use hyper::{Request, Response};
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client;
@@ -17,6 +17,7 @@ use std::future::Future;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 /// From a request to the head of its answer, with the connection it may need first.
@@ -42,7 +43,11 @@ pub(crate) enum ClientError {
 
 /// Talks to one CA. Every request ends in time, and every answer is of bounded size.
 #[derive(Clone)]
-pub(crate) struct AcmeClient(Client<HttpsConnector<HttpConnector>, BodyWrapper<Bytes>>);
+pub(crate) struct AcmeClient {
+    http: Client<HttpsConnector<HttpConnector>, BodyWrapper<Bytes>>,
+    /// What the CA asked for when it refused; 0: nothing.
+    retry_after_s: Arc<AtomicU64>,
+}
 
 impl AcmeClient {
     /// Trusts the certificates in `ca_file`, or those that the system trusts.
@@ -64,11 +69,19 @@ impl AcmeClient {
             .enable_http1()
             .wrap_connector(tcp);
         // Requests come in bursts months apart.
-        let client = Client::builder(TokioExecutor::new())
+        let http = Client::builder(TokioExecutor::new())
             .pool_idle_timeout(REQUEST)
             .pool_timer(hyper_util::rt::TokioTimer::new())
             .build(connector);
-        Ok(Self(client))
+        Ok(Self {
+            http,
+            retry_after_s: Arc::default(),
+        })
+    }
+
+    /// How long the CA has asked to be left alone since this was last taken.
+    pub(super) fn take_retry_after_s(&self) -> Option<u64> {
+        Some(self.retry_after_s.swap(0, Ordering::Relaxed)).filter(|&seconds| seconds > 0)
     }
 }
 
@@ -80,14 +93,20 @@ impl HttpClient for AcmeClient {
         let agent = concat!("pyrycode-relay/", env!("CARGO_PKG_VERSION"));
         let agent = HeaderValue::from_static(agent);
         request.headers_mut().insert(USER_AGENT, agent);
-        let response = tokio::time::timeout(REQUEST, self.0.request(request));
+        let response = tokio::time::timeout(REQUEST, self.http.request(request));
+        let retry_after_s = self.retry_after_s.clone();
         Box::pin(async move {
             let response = response
                 .await
                 .map_err(|_| other(format!("no answer within {} s", REQUEST.as_secs())))?
                 .map_err(|error| Error::Other(Box::new(error)))?;
-            if !response.status().is_success() && !is_json(&response) {
-                return Err(other(format!("the answer was HTTP {}", response.status())));
+            if !response.status().is_success() {
+                if let Some(seconds) = retry_after(&response) {
+                    retry_after_s.store(seconds, Ordering::Relaxed);
+                }
+                if !is_json(&response) {
+                    return Err(other(format!("the answer was HTTP {}", response.status())));
+                }
             }
             let (head, body) = response.into_parts();
             let body = Limited::new(body, MAX_BODY);
@@ -98,6 +117,12 @@ impl HttpClient for AcmeClient {
 
 fn other(text: String) -> Error {
     Error::Other(text.into())
+}
+
+/// As seconds. A date, which is allowed too, is left to our own schedule.
+fn retry_after<B>(response: &Response<B>) -> Option<u64> {
+    let value = response.headers().get(RETRY_AFTER)?;
+    value.to_str().ok()?.trim().parse().ok()
 }
 
 /// Problems are JSON; what proxies and portals put in between is not.
