@@ -248,6 +248,7 @@ impl Loaded {
             rate_per_minute: s.rate_per_minute,
             message_bytes: s.message_limit,
             outbox_bytes: s.outbox_limit,
+            queue_bytes: s.queue_bytes,
             park_total_bytes: s.park_bytes,
             park_phone_bytes: s.park_phone_bytes,
             policy: s.policy(),

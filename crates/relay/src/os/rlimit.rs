@@ -63,19 +63,12 @@ impl Machine {
         usize::try_from((self.descriptors / HANDSHAKE_SHARE).clamp(8, 65_536)).unwrap_or(usize::MAX)
     }
 
-    /// The default of `--queue-bytes`: a quarter of the memory, and 64 MiB where that is not known or little.
+    /// The default of `--queue-bytes`: a quarter of the memory, since half of it is planned for connections.
     pub(crate) fn queue_bytes(self) -> usize {
         let quarter = self.memory_bytes.map_or(0, |bytes| bytes / 4);
-        usize::try_from(quarter.max(64 * 1024 * 1024)).unwrap_or(usize::MAX)
+        usize::try_from(quarter.max(MIN_QUEUE_BYTES)).unwrap_or(usize::MAX)
     }
 }
-
-/// The default of `--queue-bytes`: a quarter of the memory, since half of it is planned for connections.
-pub(crate) fn default_queue_bytes(memory_bytes: Option<u64>) -> usize {
-    let bytes = memory_bytes.map_or(0, |m| m / 4).max(MIN_QUEUE_BYTES);
-    usize::try_from(bytes).unwrap_or(usize::MAX)
-}
-
 /// Memory this process may use: the smallest of the machine's and the limits of its control groups.
 /// `None` where none can be read.
 fn memory_bytes() -> Option<u64> {
@@ -138,9 +131,16 @@ mod tests {
 
     #[test]
     fn queued_frames_get_a_quarter_of_the_memory() {
-        assert_eq!(default_queue_bytes(Some(2 << 30)), 512 << 20);
-        assert_eq!(default_queue_bytes(Some(64 << 20)), 64 << 20);
-        assert_eq!(default_queue_bytes(None), 64 << 20);
+        let queue = |memory_bytes| {
+            let machine = Machine {
+                descriptors: 1,
+                memory_bytes,
+            };
+            machine.queue_bytes()
+        };
+        assert_eq!(queue(Some(2 << 30)), 512 << 20);
+        assert_eq!(queue(Some(64 << 20)), 64 << 20);
+        assert_eq!(queue(None), 64 << 20);
     }
 
     #[test]

@@ -15,7 +15,7 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::observe::log::{Event, Key, Log};
 use crate::observe::metrics::Metrics;
-use crate::os::rlimit;
+use crate::os::rlimit::Machine;
 use crate::session::budget::QueueBudget;
 use crate::session::item::Item;
 use crate::session::peer::{Leg, NOTICE_BYTES, Peer, Route};
@@ -95,7 +95,7 @@ impl Router {
         let park = ParkBudget::new(config.park_total_bytes);
         let queue_bytes = config
             .queue_bytes
-            .unwrap_or_else(|| rlimit::default_queue_bytes(rlimit::memory_bytes()));
+            .unwrap_or_else(|| Machine::look().queue_bytes());
         Self {
             queue: Arc::new(QueueBudget::new(queue_bytes)),
             park: Mutex::new(park.with_phone_bytes(config.park_phone_bytes)),
