@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use relay_tests::{
     DAEMON_HEADERS, Daemon, HOST, Launch, PHONE_HEADERS, Pebble, Record, Relay, Settings, Stream,
-    acme_args, eventually, frame, free_port, soon, within,
+    acme_args, eventually, frame, held_port, soon, within,
 };
 use rustix::process::Signal;
 use tempfile::TempDir;
@@ -28,7 +28,7 @@ struct Scene {
 
 impl Scene {
     fn new() -> Self {
-        let held = [(); 2].map(|()| hold_a_port());
+        let held = [(); 2].map(|()| held_port());
         let [https, http] = held
             .each_ref()
             .map(|held| held.local_addr().unwrap().port());
@@ -97,15 +97,6 @@ impl Scene {
 async fn end(mut relay: Relay) {
     relay.signal(Signal::KILL);
     relay.exited().await;
-}
-
-fn hold_a_port() -> TcpListener {
-    loop {
-        let port = free_port(Ipv4Addr::LOCALHOST);
-        if let Ok(listener) = TcpListener::bind((Ipv4Addr::LOCALHOST, port)) {
-            return listener;
-        }
-    }
 }
 
 /// The first such log line, for things that may take longer than a test usually waits.
