@@ -1,6 +1,6 @@
 //! Upgraded connections in bulk.
 
-use std::io::{self, Read as _, Write as _};
+use std::io::{self, Read, Write as _};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
 use std::time::Duration;
 
@@ -71,6 +71,7 @@ impl Dialler {
                 all.push(stream);
             }
             for stream in &mut all[first..] {
+                stream.set_read_timeout(Some(Duration::from_secs(10)))?;
                 read_101(stream)?;
             }
         }
@@ -79,8 +80,7 @@ impl Dialler {
 }
 
 /// Reads the response. A relay says nothing after it unasked, unless it turns the peer away.
-fn read_101(stream: &mut TcpStream) -> io::Result<()> {
-    stream.set_read_timeout(Some(Duration::from_secs(10)))?;
+pub(crate) fn read_101(stream: &mut impl Read) -> io::Result<()> {
     let mut response = Vec::new();
     let mut piece = [0; 1024];
     loop {

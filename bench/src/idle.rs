@@ -12,7 +12,7 @@ use crate::frames::start_floor;
 use crate::machine::start_relay;
 
 /// Phones of each binary: the sixteenth place is left free.
-const PHONES: usize = 15;
+pub(crate) const PHONES: usize = 15;
 
 /// The two counts of connections.
 #[derive(Clone, Copy, Debug)]
@@ -62,7 +62,7 @@ pub(crate) fn floor_bytes_per_connection(counts: Counts) -> io::Result<f64> {
 }
 
 /// Waits until memory stands still: registering goes on for a moment after the last 101.
-fn settled(resident: impl Fn() -> io::Result<u64>) -> io::Result<u64> {
+pub(crate) fn settled(resident: impl Fn() -> io::Result<u64>) -> io::Result<u64> {
     let mut last = resident()?;
     loop {
         sleep(Duration::from_millis(200));

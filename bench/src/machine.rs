@@ -119,16 +119,27 @@ pub(crate) fn free_addr() -> io::Result<SocketAddr> {
     TcpListener::bind("127.0.0.1:0")?.local_addr()
 }
 
-/// The relay with everything out of the way that protects it from a single noisy address.
+/// The relay on plain HTTP with everything out of the way that protects it from a single noisy address.
 pub(crate) fn start_relay(program: &Path) -> io::Result<Server> {
     let addr = free_addr()?;
-    let args = [
-        format!("--insecure-listen={addr}"),
-        "--metrics-listen=".to_owned(),
-        "--max-connections=19000".to_owned(),
-        "--max-connections-per-ip=0".to_owned(),
-        "--rate-burst=0".to_owned(),
-        "--redial-burst=0".to_owned(),
+    start_relay_with(program, addr, &[format!("--insecure-listen={addr}")])
+}
+
+/// The same with a public listener of its own on `addr`.
+pub(crate) fn start_relay_with(
+    program: &Path,
+    addr: SocketAddr,
+    own: &[String],
+) -> io::Result<Server> {
+    let unlimited = [
+        "--metrics-listen=",
+        "--max-connections=19000",
+        "--max-connections-per-ip=0",
+        "--max-handshakes-per-ip=0",
+        "--connect-burst=0",
+        "--rate-burst=0",
+        "--redial-burst=0",
     ];
+    let args = [own, &unlimited.map(str::to_owned)].concat();
     Server::start(program, &args, addr)
 }

@@ -17,6 +17,7 @@ mod machine;
 mod poll;
 mod reclaim;
 mod report;
+mod tls;
 mod wire;
 
 use std::io;
@@ -64,6 +65,8 @@ enum Part {
     Accepts,
     /// A crash of all daemons at once
     Reclaim,
+    /// Memory and handshakes of TLS connections
+    Tls,
 }
 
 #[derive(Debug, Subcommand)]
@@ -182,6 +185,9 @@ fn bench(args: &Args) -> io::Result<()> {
     if wanted(Part::Reclaim) {
         reclaims(&relay, &scale)?.into_iter().for_each(&mut show);
     }
+    if wanted(Part::Tls) {
+        encrypted(&relay, &scale)?.into_iter().for_each(&mut show);
+    }
     println!("\n* {REFERENCE}");
     if let Some(path) = &args.json {
         let all = json!({ "repetitions": scale.repetitions, "quick": args.quick, "reference": REFERENCE, "rows": rows });
@@ -289,6 +295,29 @@ fn reclaims(relay: &Path, scale: &Scale) -> io::Result<Vec<Row>> {
     Ok(vec![row(50), row(99)])
 }
 
+fn encrypted(relay: &Path, scale: &Scale) -> io::Result<Vec<Row>> {
+    let kib = repeat(scale, || {
+        Ok(tls::bytes_per_connection(relay, scale.idle)? / 1024.0)
+    })?;
+    let name = format!("RSS per idle TLS connection, {}", scale.idle.many);
+    let mut rows = vec![Row::new(name, "KiB", kib)];
+    for (name, resume) in [("full", false), ("resumed", true)] {
+        let runs = repeat(scale, || tls::handshakes(relay, scale.lives, resume))?;
+        let column = |value: fn(&accepts::Lives) -> f64| runs.iter().map(value).collect::<Vec<_>>();
+        let busy = median(&column(|run| run.server_busy));
+        let own = median(&column(|run| run.generator_busy));
+        let rate = Row::new(
+            format!("TLS handshakes per second, {name}"),
+            "1/s",
+            column(|run| run.per_s),
+        );
+        rows.push(rate.note(bottleneck(busy, own)));
+        let cpu = column(|run| run.cpu_us);
+        rows.push(Row::new("  server's CPU for each", "µs", cpu));
+    }
+    Ok(rows)
+}
+
 /// Says so when this program, and not the relay, was what limited a rate.
 fn bottleneck(server_busy: f64, generator_busy: f64) -> Option<String> {
     let limited = generator_busy > 0.95 && server_busy < 0.95;
@@ -304,8 +333,8 @@ mod tests {
 
     #[test]
     fn the_arguments_parse() {
-        let args = Args::parse_from(["relay-bench", "--quick", "--only", "frames,idle"]);
-        assert_eq!(args.only, [Part::Frames, Part::Idle]);
+        let args = Args::parse_from(["relay-bench", "--quick", "--only", "frames,tls"]);
+        assert_eq!(args.only, [Part::Frames, Part::Tls]);
         assert_eq!(Scale::of(&args).repetitions, 1);
         let floor = Args::parse_from(["relay-bench", "floor", "127.0.0.1:1", "127.0.0.1:2"]);
         assert!(matches!(floor.floor, Some(Floor::Floor { .. })));

@@ -12,10 +12,13 @@
 #![forbid(unsafe_code)]
 
 pub mod bucket;
+pub mod drain;
+pub mod forwarded;
 pub mod hub;
 pub mod ids;
 pub mod invariant;
 pub mod limits;
+pub mod lobby;
 pub mod outbox;
 pub mod park;
 pub mod policy;

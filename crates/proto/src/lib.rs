@@ -33,4 +33,5 @@ pub mod envelope;
 pub mod handshake;
 pub mod headers;
 pub mod json;
+pub mod proxy;
 pub mod ws;

@@ -1,10 +1,9 @@
 //! Writes the manual pages and the shells' completions, made from the command line itself:
 //! `manual OUT_DIR`. Packages install them.
 
-use clap::CommandFactory;
 use clap_complete::{Shell, generate_to};
 use clap_mangen::roff::{Roff, bold, roman};
-use pyrycode_relay::cli::Cli;
+use pyrycode_relay::cli;
 use std::fs::OpenOptions;
 use std::io;
 use std::path::PathBuf;
@@ -14,7 +13,7 @@ fn main() -> io::Result<()> {
         return Err(io::Error::other("usage: manual OUT_DIR"));
     };
     std::fs::create_dir_all(&out)?;
-    let command = Cli::command();
+    let command = cli::command();
     let name = command.get_name().to_owned();
     for shell in [Shell::Bash, Shell::Zsh, Shell::Fish] {
         generate_to(shell, &mut command.clone(), &name, &out)?;

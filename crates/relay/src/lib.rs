@@ -5,15 +5,19 @@
 //! [`net`](crate) accepts, `http` answers or upgrades, a `session` reads and writes one socket, and the
 //! `router` carries out what the core decides about slots.
 
+mod boot;
 pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod demo;
+mod healthcheck;
 mod http;
 mod net;
 pub mod observe;
 mod os;
+mod phase;
 pub mod probe;
+pub mod program;
 mod router;
 pub mod server;
 pub mod session;

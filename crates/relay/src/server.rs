@@ -1,31 +1,31 @@
 //! A running relay: its listeners, its timers, and the way it stops.
 
 use crate::clock::Clock;
-use crate::config::{Config, ListenAddress, address::AddressError};
+use crate::config::{Acme, Certificate, Config, ListenAddress, Public, address::AddressError};
 use crate::http::gate::Gate;
-use crate::http::{self, Site, plain};
+use crate::http::plain::{self, Times};
+use crate::http::{self, Site};
+use crate::net::acme;
+use crate::net::door::Door;
+use crate::net::front::Front;
 use crate::net::listener;
+use crate::net::tls::{self, Tls};
 use crate::observe::log::{Event, Key, Log};
-use crate::os::rlimit;
+use crate::os::rlimit::Machine;
+use crate::os::systemd::{self, Inherited};
+use crate::phase::{Phase, Phases};
 use crate::router::Router;
-use http_body_util::Full;
-use hyper::header::{CONTENT_TYPE, HeaderValue};
-use hyper::server::conn::http1;
-use hyper::service::service_fn;
-use hyper::{Response, StatusCode};
-use hyper_util::rt::{TokioIo, TokioTimer};
-use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
+use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 
 /// Why a relay does not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// The configuration names no public listener.
-    #[error("no listener given; set insecure_listen")]
+    #[error("no listener given; set `public`")]
     NoListener,
     /// An address that cannot be listened on by its form.
     #[error("listener address {address:?} {source}")]
@@ -43,6 +43,9 @@ pub enum StartError {
         /// The system's words.
         source: std::io::Error,
     },
+    /// The certificate cannot be used.
+    #[error("no usable certificate: {0}")]
+    Certificate(String),
 }
 
 /// How a shutdown went.
@@ -58,9 +61,16 @@ pub enum Shutdown {
 pub struct Relay {
     router: Arc<Router>,
     log: Log,
+    phases: Phases,
     local_addr: SocketAddr,
-    tasks: Vec<JoinHandle<()>>,
-    shutdown_timeout: Duration,
+    /// Let peers in, and stop first.
+    entrances: Vec<JoinHandle<()>>,
+    /// Stays for the drain, and stops before the wait for the last closes.
+    metrics: Option<JoinHandle<()>>,
+    /// Run until the last connection is closed.
+    services: Vec<JoinHandle<()>>,
+    reload: Arc<Notify>,
+    hurry: Arc<Notify>,
 }
 
 impl Relay {
@@ -70,78 +80,28 @@ impl Relay {
     /// [`StartError`]; nothing is left running then.
     pub async fn start(config: Config) -> Result<Self, StartError> {
         let log = Log::start(config.log);
-        let started = Self::start_with(config, log.clone()).await;
+        Self::start_with(config, log, Inherited::default()).await
+    }
+
+    /// As [`Self::start`], with a log and listening sockets that are there already.
+    pub(crate) async fn start_with(
+        config: Config,
+        log: Log,
+        mut inherited: Inherited,
+    ) -> Result<Self, StartError> {
+        let started = Starting::new(config, log.clone()).run(&mut inherited).await;
         if let Err(StartError::Bind { address, source }) = &started {
             log.write(
                 Event::ListenerFailed,
                 &[(Key::Addr, address), (Key::Err, source)],
             );
+            log.write(Event::ListenerErrorDraining, &[]);
         }
-        if started.is_err() {
-            log.flush();
+        for address in inherited.unused() {
+            log.write(Event::UnusedSocket, &[(Key::Addr, &address)]);
         }
+        log.flush();
         started
-    }
-
-    async fn start_with(config: Config, log: Log) -> Result<Self, StartError> {
-        let public = config
-            .insecure_listen
-            .clone()
-            .ok_or(StartError::NoListener)?;
-        let descriptors = rlimit::raise_descriptors();
-        let max_connections = config.max_connections.unwrap_or_else(|| {
-            rlimit::default_max_connections(descriptors, rlimit::memory_bytes())
-        });
-        log.write(Event::PushOff, &[]);
-        log.write(
-            Event::Starting,
-            &[
-                (Key::Version, &crate::cli::VERSION),
-                (Key::Mode, &"insecure"),
-                (Key::Listen, &public),
-                (Key::MaxConnections, &max_connections),
-            ],
-        );
-        let metrics_listener = match config.metrics_listen {
-            Some(address) => {
-                log.write(Event::StartingMetricsListener, &[(Key::Listen, &address)]);
-                Some(
-                    listener::bind_one(address).map_err(|source| StartError::Bind {
-                        address: address.to_string(),
-                        source,
-                    })?,
-                )
-            }
-            None => None,
-        };
-        let listener = bind(&public).await?;
-        let local_addr = listener.local_addr().map_err(|source| StartError::Bind {
-            address: public,
-            source,
-        })?;
-        let shutdown_timeout = config.shutdown_timeout;
-        let gate = Arc::new(Gate::new(&config, max_connections));
-        let router = Arc::new(Router::new(config, Clock::start(), log.clone()));
-        let site = Site {
-            router: router.clone(),
-            gate,
-            version: crate::cli::VERSION,
-        };
-        let timers = router.clone();
-        let mut tasks = vec![
-            tokio::spawn(async move { timers.run_timers().await }),
-            tokio::spawn(serve_public(listener, Arc::new(site))),
-        ];
-        if let Some(listener) = metrics_listener {
-            tasks.push(tokio::spawn(serve_metrics(listener, router.clone())));
-        }
-        Ok(Self {
-            router,
-            log,
-            local_addr,
-            tasks,
-            shutdown_timeout,
-        })
     }
 
     /// Where the public listener is.
@@ -149,82 +109,280 @@ impl Relay {
         self.local_addr
     }
 
-    /// Stops listening, closes every connection with 1001 `shutting down`, and waits for the peers'
-    /// closes for at most the configured time.
+    /// Reads again what can change while the relay runs: certificate files.
+    pub(crate) fn reload(&self) {
+        self.log.write(Event::ReloadRequested, &[]);
+        self.reload.notify_one();
+    }
+
+    /// Notified once, it ends the drain of a shutdown; notified again, the wait for the peers' closes.
+    pub(crate) fn hurry(&self) -> Arc<Notify> {
+        self.hurry.clone()
+    }
+
+    /// Stops listening, closes every connection with 1001 `shutting down`, spread over the configured window,
+    /// and waits for the peers' closes for at most the configured time.
     pub async fn shutdown(self) -> Shutdown {
         self.log.write(Event::ShutdownSignal, &[]);
-        // The timers go on: parked phones and probes end in their own way meanwhile.
-        for task in &self.tasks[1..] {
-            task.abort();
+        self.phases.enter(Phase::Draining);
+        for entrance in self.entrances {
+            end(entrance).await;
         }
-        let closed = tokio::time::timeout(self.shutdown_timeout, self.router.close_all()).await;
-        self.tasks[0].abort();
-        let outcome = match closed {
-            Ok(()) => {
-                self.log.write(Event::ShutdownComplete, &[]);
-                Shutdown::Complete
+        let config = &self.router.config;
+        if !config.drain.is_zero() {
+            tokio::select! {
+                () = self.router.drain(config.drain) => {}
+                () = self.hurry.notified() => {}
             }
-            Err(_) => {
+        }
+        if let Some(metrics) = self.metrics {
+            end(metrics).await;
+        }
+        let outcome = tokio::select! {
+            () = self.router.close_all() => Shutdown::Complete,
+            () = tokio::time::sleep(config.shutdown_timeout) => Shutdown::Incomplete,
+            () = self.hurry.notified() => Shutdown::Incomplete,
+        };
+        match outcome {
+            Shutdown::Complete => self.log.write(Event::ShutdownComplete, &[]),
+            Shutdown::Incomplete => {
                 self.log.write(Event::ShutdownDeadlineExceeded, &[]);
                 self.log.write(Event::DrainIncomplete, &[]);
-                Shutdown::Incomplete
             }
-        };
+        }
+        self.phases.enter(Phase::Stopped);
+        for service in self.services {
+            service.abort();
+        }
         self.log.flush();
         outcome
     }
 }
 
-async fn bind(address: &str) -> Result<TcpListener, StartError> {
-    let parsed = ListenAddress::with_any_port(address).map_err(|source| StartError::Address {
-        address: address.to_owned(),
-        source,
-    })?;
-    listener::bind(&parsed)
-        .await
-        .map_err(|source| StartError::Bind {
+/// Ends a task; it is gone, and its socket with it, when this returns.
+async fn end(task: JoinHandle<()>) {
+    task.abort();
+    drop(task.await);
+}
+
+/// Everything a relay is made of, before it runs.
+struct Starting {
+    log: Log,
+    phases: Phases,
+    reload: Arc<Notify>,
+    machine: Machine,
+    max_connections: usize,
+    config: Config,
+}
+
+impl Starting {
+    fn new(config: Config, log: Log) -> Self {
+        let machine = Machine::look();
+        Self {
+            log,
+            phases: Phases::default(),
+            reload: Arc::default(),
+            machine,
+            max_connections: config
+                .max_connections
+                .unwrap_or_else(|| machine.max_connections()),
+            config,
+        }
+    }
+
+    async fn run(self, inherited: &mut Inherited) -> Result<Relay, StartError> {
+        let public = self.config.public.clone().ok_or(StartError::NoListener)?;
+        self.announce(&public);
+        // Everything is bound before anything is served: a taken port stops the start.
+        let metrics = match self.config.metrics_listen {
+            Some(address) => Some(self.bind(&address.to_string(), inherited).await?),
+            None => None,
+        };
+        let health = match &self.config.health_listen {
+            Some(address) => {
+                self.log
+                    .write(Event::StartingHealthListener, &[(Key::Listen, address)]);
+                Some(self.bind(address, inherited).await?)
+            }
+            None => None,
+        };
+        let challenges = match &public {
+            Public::Tls {
+                certificate: Certificate::Acme(acme),
+                ..
+            } => Some(self.bind(&acme.http_listen, inherited).await?),
+            _ => None,
+        };
+        let listener = self.bind(public.listen(), inherited).await?;
+        let local_addr = listener.local_addr().map_err(|source| StartError::Bind {
+            address: public.listen().to_owned(),
+            source,
+        })?;
+        let Self {
+            log,
+            phases,
+            reload,
+            machine,
+            max_connections,
+            config,
+        } = self;
+        let times = Times {
+            header: config.header_timeout,
+            whole: config.http_timeout,
+        };
+        let clock = Clock::start();
+        let router = Arc::new(Router::new(config, clock, log.clone()));
+        let config = &router.config;
+        let door = Door::new(config, machine, clock, log.clone(), router.metrics.clone());
+        let door = Arc::new(door);
+        let site = Arc::new(Site {
+            router: router.clone(),
+            gate: Arc::new(Gate::new(config, max_connections)),
+            phases: phases.clone(),
+            version: crate::cli::VERSION,
+        });
+        let mut entrances = Vec::new();
+        let mut services = Vec::new();
+        let tls = match &public {
+            Public::Plain { .. } => None,
+            Public::Tls {
+                domain,
+                certificate,
+                ..
+            } => {
+                let certificates = Arc::new(tls::Certificates::new(domain.clone()));
+                match certificate {
+                    Certificate::SelfSigned => {
+                        let made = tls::self_signed::make(domain.as_deref(), local_addr.ip())
+                            .map_err(|error| StartError::Certificate(error.to_string()))?;
+                        log.write(Event::SelfSigned, &[(Key::Fingerprint, &made.fingerprint)]);
+                        certificates.set(made.key);
+                    }
+                    Certificate::Files(paths) => {
+                        let loaded = tls::files::load(&paths.cert, &paths.key)
+                            .map_err(|error| StartError::Certificate(error.to_string()))?;
+                        certificates.set(loaded.key);
+                        let watch = tls::files::watch(
+                            paths.clone(),
+                            certificates.clone(),
+                            reload.clone(),
+                            log.clone(),
+                        );
+                        services.push(tokio::spawn(watch));
+                    }
+                    Certificate::Acme(acme) => {
+                        let (client, answers) =
+                            acme::Client::new(acme.clone(), certificates.clone(), log.clone())
+                                .map_err(|error| StartError::Certificate(error.to_string()))?;
+                        services.push(tokio::spawn(client.run()));
+                        if let Some(listener) = challenges {
+                            let answer = move |request: &_| answers.answer(request);
+                            let run =
+                                plain::run(listener, door.clone(), log.clone(), times, answer);
+                            entrances.push(tokio::spawn(run));
+                        }
+                    }
+                }
+                Some(Tls::new(certificates))
+            }
+        };
+        let metrics = metrics
+            .map(|listener| tokio::spawn(http::metrics::run(listener, router.clone(), times)));
+        if let Some(listener) = health {
+            let site = site.clone();
+            let answer = move |request: &hyper::Request<_>| {
+                http::health(&site, request.uri().path()).unwrap_or_else(plain::not_found)
+            };
+            services.push(tokio::spawn(plain::run(
+                listener,
+                door.clone(),
+                log.clone(),
+                times,
+                answer,
+            )));
+        }
+        let timers = router.clone();
+        services.push(tokio::spawn(async move { timers.run_timers().await }));
+        let counted = router.clone();
+        // Not among the services: it has to report the end.
+        tokio::spawn(systemd::report(phases.clone(), move || counted.counts()));
+        let front = Arc::new(Front { site, door, tls });
+        entrances.push(tokio::spawn(front.run(listener)));
+        phases.enter(Phase::Ready);
+        Ok(Relay {
+            router,
+            log,
+            phases,
+            local_addr,
+            entrances,
+            metrics,
+            services,
+            reload,
+            hurry: Arc::default(),
+        })
+    }
+
+    /// The first lines of the log.
+    fn announce(&self, public: &Public) {
+        let listen = public.listen();
+        let mut fields: Vec<(Key, &dyn std::fmt::Display)> =
+            vec![(Key::Version, &crate::cli::VERSION)];
+        let cache;
+        match public {
+            Public::Plain { .. } => {
+                fields.extend([(Key::Mode, &"insecure" as _), (Key::Listen, &listen as _)])
+            }
+            Public::Tls {
+                certificate:
+                    Certificate::Acme(Acme {
+                        domain,
+                        cache: path,
+                        ..
+                    }),
+                ..
+            } => {
+                cache = path.display();
+                fields.extend([
+                    (Key::Mode, &"autocert" as _),
+                    (Key::Domain, domain as _),
+                    (Key::CertCache, &cache as _),
+                    (Key::HttpsProxyProtocol, &self.config.proxies.header as _),
+                ]);
+            }
+            Public::Tls { certificate, .. } => {
+                let mode = match certificate {
+                    Certificate::Files(_) => &"tls-files",
+                    _ => &"self-signed",
+                };
+                fields.extend([(Key::Mode, mode as _), (Key::Listen, &listen as _)]);
+            }
+        }
+        fields.push((Key::MaxConnections, &self.max_connections));
+        self.log.write(Event::Starting, &fields);
+        if let Some(address) = self.config.metrics_listen {
+            self.log
+                .write(Event::StartingMetricsListener, &[(Key::Listen, &address)]);
+        }
+    }
+
+    /// The inherited socket with this port, or a new one.
+    async fn bind(
+        &self,
+        address: &str,
+        inherited: &mut Inherited,
+    ) -> Result<TcpListener, StartError> {
+        let parsed =
+            ListenAddress::with_any_port(address).map_err(|source| StartError::Address {
+                address: address.to_owned(),
+                source,
+            })?;
+        let bound = match inherited.take(parsed.port()) {
+            Some(socket) => TcpListener::from_std(socket),
+            None => listener::bind(&parsed).await,
+        };
+        bound.map_err(|source| StartError::Bind {
             address: address.to_owned(),
             source,
         })
-}
-
-async fn serve_public(listener: TcpListener, site: Arc<Site>) {
-    let log = site.router.log.clone();
-    listener::accept(&listener, &log, |stream, remote| {
-        tokio::spawn(http::serve(
-            site.clone(),
-            stream,
-            remote.ip().to_canonical(),
-        ));
-    })
-    .await;
-}
-
-async fn serve_metrics(listener: TcpListener, router: Arc<Router>) {
-    let log = router.log.clone();
-    listener::accept(&listener, &log, |stream, _| {
-        tokio::spawn(serve_one_scraper(stream, router.clone()));
-    })
-    .await;
-}
-
-async fn serve_one_scraper(stream: TcpStream, router: Arc<Router>) {
-    let service = service_fn(|request: hyper::Request<hyper::body::Incoming>| {
-        let reply = match request.uri().path() {
-            "/metrics" => {
-                let mut reply = Response::new(Full::from(router.metrics.text(router.counts())));
-                let text = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
-                reply.headers_mut().insert(CONTENT_TYPE, text);
-                reply
-            }
-            _ => plain(StatusCode::NOT_FOUND, "404 page not found\n"),
-        };
-        async move { Ok::<_, Infallible>(reply) }
-    });
-    let connection = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(Duration::from_secs(30))
-        .serve_connection(TokioIo::new(stream), service);
-    // A scraper that breaks off is its own affair.
-    drop(connection.await);
+    }
 }

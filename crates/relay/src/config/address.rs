@@ -62,6 +62,11 @@ impl ListenAddress {
         })
     }
 
+    /// Its port.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
     /// The socket addresses it stands for, in the order in which binding is to be tried.
     pub async fn resolve(&self) -> std::io::Result<Vec<SocketAddr>> {
         if self.host.is_empty() {

@@ -12,8 +12,8 @@ use std::time::Duration;
 
 use relay_core::Policy;
 
-use crate::config::Config;
-use crate::observe::log::LogTarget;
+use crate::config::{Config, Public};
+use crate::observe::log::LogSettings;
 use crate::server::Relay;
 use stage::{Stage, Who};
 
@@ -45,13 +45,13 @@ pub async fn run(args: Args) -> ExitCode {
 async fn perform(args: Args) -> bool {
     let stage = Stage::open();
     let config = Config {
-        insecure_listen: Some("127.0.0.1:0".to_owned()),
+        public: Some(Public::loopback()),
         metrics_listen: None,
         policy: Policy {
             probe_timeout_ms: PROBE_MS,
             ..Policy::default()
         },
-        log: LogTarget::Silent,
+        log: LogSettings::silent(),
         ..Config::default()
     };
     let relay = match Relay::start(config).await {
@@ -101,8 +101,8 @@ mod tests {
     #[tokio::test]
     async fn a_daemon_with_an_instance_resumes() {
         let config = Config {
-            insecure_listen: Some("127.0.0.1:0".to_owned()),
-            log: LogTarget::Silent,
+            public: Some(Public::loopback()),
+            log: LogSettings::silent(),
             ..Config::default()
         };
         let relay = Relay::start(config).await.unwrap();

@@ -1,43 +1,13 @@
 //! Who may try to connect, and how many may be connected: checked before anything else of a request
 //! is looked at.
 
+use super::caller::Client;
 use crate::config::Config;
 use crate::observe::metrics::Endpoint;
-use relay_core::bucket::{Buckets, Concurrent, RetryAfter, SourceKey, source_key};
+use relay_core::bucket::{Buckets, Concurrent, RetryAfter};
 use relay_core::{Millis, limits};
-use std::net::IpAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-
-/// Longest `X-Forwarded-For` element that is told apart from others, in bytes.
-const LONGEST_TEXT: usize = 64;
-
-/// One client, as the limits see it.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Client {
-    /// An address; IPv6 by its /64.
-    Address(SourceKey),
-    /// What a trusted proxy wrote, when it is no address.
-    Text(String),
-}
-
-impl Client {
-    pub(crate) fn from_ip(ip: IpAddr) -> Self {
-        Self::Address(source_key(ip))
-    }
-
-    /// An element of `X-Forwarded-For`, blanks trimmed; `None` if it is empty.
-    pub(crate) fn from_forwarded(text: &str) -> Option<Self> {
-        let text = text.trim();
-        if text.is_empty() {
-            return None;
-        }
-        Some(text.parse().map_or_else(
-            |_| Self::Text(text.chars().take(LONGEST_TEXT).collect()),
-            Self::from_ip,
-        ))
-    }
-}
 
 /// Why a request goes no further.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -134,13 +104,15 @@ impl Drop for Permit {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::http::caller::Caller;
+    use std::net::IpAddr;
 
     fn gate(config: Config, max: usize) -> Arc<Gate> {
         Arc::new(Gate::new(&config, max))
     }
 
     fn client(ip: &str) -> Client {
-        Client::from_forwarded(ip).unwrap()
+        Caller::from(ip.parse::<IpAddr>().unwrap()).client
     }
 
     #[test]
@@ -187,16 +159,5 @@ mod tests {
         drop(first);
         assert!(enter("192.0.2.1").is_ok());
         drop(second);
-    }
-
-    #[test]
-    fn forwarded_elements_are_trimmed_and_bounded() {
-        assert_eq!(Client::from_forwarded("  "), None);
-        assert_eq!(
-            client(" 192.0.2.1 "),
-            Client::from_ip([192, 0, 2, 1].into())
-        );
-        assert!(matches!(client("192.0.2.1:443"), Client::Text(_)));
-        assert_eq!(client(&"x".repeat(100)), client(&"x".repeat(200)));
     }
 }

@@ -1,16 +1,21 @@
 //! The public HTTP routes and the way to a WebSocket.
 //!
-//! The order of checks is fixed, and the first that fails answers: route, rate, connection limits,
-//! required headers, WebSocket handshake, redial storm. Registry refusals come after the 101, as a close code.
+//! The order of checks is fixed, and the first that fails answers: host, route, draining, rate, connection
+//! limits, required headers, WebSocket handshake, redial storm. Registry refusals come after the 101, as a close code.
 
+pub(crate) mod caller;
 pub(crate) mod gate;
+pub(crate) mod metrics;
+pub(crate) mod plain;
 mod upgrade;
 
-use crate::observe::health;
+use crate::config::Public;
 use crate::observe::log::{Event, Key, Quoted};
 use crate::observe::metrics::{Endpoint, Outcome};
+use crate::phase::{Phase, Phases};
 use crate::router::Router;
-use gate::{Client, Gate, Permit, Refused};
+use caller::Caller;
+use gate::{Gate, Permit, Refused};
 use http_body_util::Full;
 use hyper::body::{Bytes, Incoming};
 use hyper::header::{self, HeaderValue};
@@ -34,6 +39,7 @@ pub(crate) type Reply = Response<Full<Bytes>>;
 pub(crate) struct Site {
     pub(crate) router: Arc<Router>,
     pub(crate) gate: Arc<Gate>,
+    pub(crate) phases: Phases,
     pub(crate) version: &'static str,
 }
 
@@ -81,11 +87,51 @@ fn route<S: crate::session::Transport>(
     request: Request<Incoming>,
     remote: IpAddr,
 ) -> Reply {
+    if !is_our_host(site, &request) {
+        let mut reply = Response::new(Full::default());
+        *reply.status_mut() = StatusCode::MISDIRECTED_REQUEST;
+        return reply;
+    }
     match request.uri().path() {
-        "/healthz" => healthy(site),
         "/v1/server" | "/v2/server" => websocket::<S>(site, request, Endpoint::server, remote),
         "/v1/client" | "/v2/client" => websocket::<S>(site, request, Endpoint::client, remote),
-        _ => plain(StatusCode::NOT_FOUND, "404 page not found\n"),
+        path => health(site, path).unwrap_or_else(plain::not_found),
+    }
+}
+
+/// Whether the request is for the host that this relay serves, where it serves only one.
+fn is_our_host(site: &Site, request: &Request<Incoming>) -> bool {
+    let public = site.router.config.public.as_ref();
+    let Some(domain) = public.and_then(Public::domain) else {
+        return true;
+    };
+    let named = match request.uri().authority() {
+        // RFC 9112, section 3.2.2: an absolute target overrides the header.
+        Some(authority) => Some(authority.as_str()),
+        None => request
+            .headers()
+            .get(header::HOST)
+            .and_then(|host| host.to_str().ok()),
+    };
+    named.is_some_and(|named| {
+        let host = named.rsplit_once(':').map_or(named, |(host, _)| host);
+        host.eq_ignore_ascii_case(domain)
+    })
+}
+
+/// The routes by which platforms and people see how the relay is; `None` if it is another path.
+pub(crate) fn health(site: &Site, path: &str) -> Option<Reply> {
+    let phase = site.phases.now();
+    match path {
+        "/healthz" => Some(healthy(site)),
+        "/livez" => Some(plain(StatusCode::OK, "ok\n")),
+        "/readyz" => Some(match phase {
+            Phase::Ready => plain(StatusCode::OK, "ready\n"),
+            Phase::Starting => plain(StatusCode::SERVICE_UNAVAILABLE, "starting\n"),
+            Phase::Draining => plain(StatusCode::SERVICE_UNAVAILABLE, "draining\n"),
+            Phase::Stopped => plain(StatusCode::SERVICE_UNAVAILABLE, "stopped\n"),
+        }),
+        _ => None,
     }
 }
 
@@ -95,8 +141,12 @@ fn websocket<S: crate::session::Transport>(
     endpoint: Endpoint,
     remote: IpAddr,
 ) -> Reply {
-    match admit(site, &request, endpoint, remote) {
-        Ok(permit) => upgrade::upgrade::<S>(site, request, endpoint, remote, permit),
+    if site.phases.now() > Phase::Ready {
+        return retry_later(StatusCode::SERVICE_UNAVAILABLE, RETRY_DRAINING_SECONDS);
+    }
+    let caller = Caller::of_request(&site.router.config.proxies, request.headers(), remote);
+    match admit(site, &request, endpoint, &caller) {
+        Ok(permit) => upgrade::upgrade::<S>(site, request, endpoint, &caller.shown, permit),
         Err(reply) => reply,
     }
 }
@@ -107,19 +157,19 @@ fn admit(
     site: &Arc<Site>,
     request: &Request<Incoming>,
     endpoint: Endpoint,
-    remote: IpAddr,
+    caller: &Caller,
 ) -> Result<Permit, Reply> {
     let router = &site.router;
-    let (client, shown) = client(router.config.trust_x_forwarded_for, request, remote);
     let path: &dyn std::fmt::Display = &request.uri().path();
-    let remote: &dyn std::fmt::Display = &remote;
+    let remote: &dyn std::fmt::Display = &caller.shown;
     site.gate
-        .enter(router.clock.now(), endpoint, client)
+        .enter(router.clock.now(), endpoint, caller.client.clone())
         .map_err(|refused| match refused {
             Refused::Rate(retry_after) => {
+                let quoted = Quoted(&caller.shown);
                 router
                     .log
-                    .write(Event::RateLimited, &[(Key::Remote, &Quoted(&shown))]);
+                    .write(Event::RateLimited, &[(Key::Remote, &quoted)]);
                 router.metrics.attempt(endpoint, Outcome::reject_rate_limit);
                 retry_later(StatusCode::TOO_MANY_REQUESTS, retry_after.seconds())
             }
@@ -138,23 +188,14 @@ fn admit(
         })
 }
 
+/// What a relay that goes away asks for: its successor is there soon.
+const RETRY_DRAINING_SECONDS: u64 = 2;
+
 /// What a full relay asks for: about the middle of the clients' back-off ladder.
 const RETRY_FULL_SECONDS: u64 = 10;
 
-/// Whose limits count, and how the log names them.
-fn client(trust_forwarded: bool, request: &Request<Incoming>, remote: IpAddr) -> (Client, String) {
-    let forwarded = request
-        .headers()
-        .get("x-forwarded-for")
-        .filter(|_| trust_forwarded)
-        .and_then(|value| value.to_str().ok())
-        .and_then(|value| value.split(',').next())
-        .and_then(|text| Some((Client::from_forwarded(text)?, text.trim().to_owned())));
-    forwarded.unwrap_or_else(|| (Client::from_ip(remote), remote.to_string()))
-}
-
 fn healthy(site: &Site) -> Reply {
-    let body = health::body(
+    let body = crate::observe::health::body(
         site.version,
         site.router.counts(),
         site.router.uptime().0 / 1000,

@@ -18,7 +18,6 @@ use relay_core::{Instance, ServerId};
 use relay_proto::handshake::{self, Accept};
 use relay_proto::headers;
 use relay_proto::ws::{Limits, Utf8};
-use std::net::IpAddr;
 use std::sync::Arc;
 
 /// Checks headers and handshake, and answers. With a 101 a task waits for the connection.
@@ -26,7 +25,7 @@ pub(super) fn upgrade<S: Transport>(
     site: &Arc<Site>,
     mut request: Request<Incoming>,
     endpoint: Endpoint,
-    remote: IpAddr,
+    remote: &str,
     permit: Permit,
 ) -> Reply {
     let accepted = match endpoint {
@@ -54,14 +53,13 @@ pub(super) fn upgrade<S: Transport>(
 fn server(
     site: &Arc<Site>,
     request: &Request<Incoming>,
-    remote: IpAddr,
+    remote: &str,
 ) -> Result<(Seat, Accept), Reply> {
     let router = &site.router;
     let hello = headers::binary_hello(first(request.headers()))
         .map_err(|_| missing_header(site, Endpoint::server))?;
     let accept = check(request)?;
     let server = ServerId::new(&hello.server_id);
-    let remote = remote.to_string();
     if let Err(retry_after) = router.may_claim(&server) {
         router.metrics.redials_refused.inc();
         router.log.write(
@@ -77,7 +75,7 @@ fn server(
         .instance
         .map(|secret| Instance::new(secret.as_bytes()));
     Ok((
-        router.claim(&server, hello.version, instance, &remote),
+        router.claim(&server, hello.version, instance, remote),
         accept,
     ))
 }
@@ -85,15 +83,14 @@ fn server(
 fn client(
     site: &Arc<Site>,
     request: &Request<Incoming>,
-    remote: IpAddr,
+    remote: &str,
 ) -> Result<(Seat, Accept), Reply> {
     let hello = headers::phone_hello(first(request.headers()))
         .map_err(|_| missing_header(site, Endpoint::client))?;
     let accept = check(request)?;
     let server = ServerId::new(&hello.server_id);
     Ok((
-        site.router
-            .phone_seat(&server, hello.device_name, &remote.to_string()),
+        site.router.phone_seat(&server, hello.device_name, remote),
         accept,
     ))
 }

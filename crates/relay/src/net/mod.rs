@@ -1,6 +1,11 @@
 //! Listening sockets and accepted streams.
 
+pub(crate) mod acme;
+pub(crate) mod door;
+pub(crate) mod front;
 pub(crate) mod listener;
+mod proxy;
+pub(crate) mod tls;
 
 use crate::os::tcp_info;
 use crate::session::Transport;

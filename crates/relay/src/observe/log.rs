@@ -19,9 +19,10 @@ const QUEUE_LINES: usize = 8192;
 const LONGEST_VALUE: usize = 256;
 
 /// How much a record matters.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum)]
 pub enum Level {
     /// Something normal happened.
+    #[default]
     Info,
     /// A peer or the machine misbehaves.
     Warn,
@@ -78,14 +79,38 @@ events! {
     IpConnCapReached Warn "ip_conn_cap_reached",
     AcceptFailed Warn "accept_failed",
     LogLinesDropped Warn "log_lines_dropped",
+    ConnectionsDropped Warn "connections_dropped",
     Starting Info "starting",
     StartingMetricsListener Info "starting metrics listener",
+    StartingHealthListener Info "starting health listener",
+    StartingHttpListener Info "starting http listener",
+    SelfSigned Info "self-signed certificate",
+    UnusedSocket Warn "inherited socket is not used",
+    Privileged Warn "running with more privileges than needed",
+    UnknownVariable Warn "environment variable names no setting",
+    PushUnavailable Warn "push off: this version cannot send",
+    TightenedCertCache Info "tightened cert cache dir perms",
     PushOff Info "push off: PYRYCODE_RELAY_FCM_CREDENTIALS unset",
     ShutdownSignal Info "shutdown signal received; draining",
     ShutdownComplete Info "shutdown complete",
     ShutdownDeadlineExceeded Warn "shutdown deadline exceeded; force-closed listeners",
     DrainIncomplete Warn "drain incomplete",
     ListenerFailed Error "listener failed",
+    ListenerErrorDraining Error "listener error; draining",
+    ReloadRequested Info "reload requested",
+    RefusedNoMode Error "refusing to start: neither --domain nor --insecure-listen given",
+    RefusedInsecure Error "refusing to start: --insecure-listen is mutually exclusive with the TLS settings",
+    RefusedMaxConnections Error "refusing to start: invalid --max-connections",
+    RefusedEnvironment Error "refusing to start: invalid env-var config",
+    RefusedMultiInstance Error "refusing to start: multi-instance deploy detected",
+    RefusedProduction Error "refusing to start: production-mode misconfiguration",
+    RefusedCapabilities Error "refusing to start: unexpected Linux capabilities",
+    RefusedSettings Error "refusing to start: unusable settings",
+    RefusedFile Error "refusing to start: invalid configuration file",
+    RefusedMetricsListen Error "refusing to start: invalid --metrics-listen address",
+    RefusedCertificate Error "refusing to start: unusable certificate files",
+    RefusedListenAddress Error "refusing to start: invalid listener address",
+    AutocertSetupFailed Error "autocert setup failed",
 }
 
 macro_rules! keys {
@@ -120,6 +145,28 @@ keys! {
     MaxConnections "max_connections",
     Addr "addr",
     Count "count",
+    Value "value",
+    Fix "fix",
+    EnvVar "env_var",
+    Reason "reason",
+    BypassEnvVar "bypass_env_var",
+    EffectiveUid "effective_uid",
+    Domain "domain",
+    CertCache "cert_cache",
+    HttpsProxyProtocol "https_proxy_protocol",
+    Fingerprint "fingerprint",
+    From "from",
+    To "to",
+}
+
+impl Key {
+    /// Whether its values are numbers, which JSON writes without quotes.
+    fn is_number(self) -> bool {
+        matches!(
+            self,
+            Self::CloseCode | Self::Count | Self::MaxConnections | Self::EffectiveUid
+        )
+    }
 }
 
 /// Where log lines go.
@@ -132,11 +179,44 @@ pub enum LogTarget {
     Silent,
 }
 
+/// How a record is written down.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum Format {
+    /// `time=… level=… msg=… key=value`.
+    #[default]
+    Text,
+    /// One JSON object.
+    Json,
+}
+
+/// Where the log goes, how it looks, and what is left out of it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LogSettings {
+    /// Where to.
+    pub target: LogTarget,
+    /// How.
+    pub format: Format,
+    /// Records below this level are not written.
+    pub level: Level,
+}
+
+impl LogSettings {
+    /// No log.
+    pub fn silent() -> Self {
+        Self {
+            target: LogTarget::Silent,
+            ..Self::default()
+        }
+    }
+}
+
 /// A handle for writing records; cheap to clone.
 #[derive(Clone)]
 pub struct Log {
     queue: Option<SyncSender<Message>>,
     dropped: Arc<AtomicU64>,
+    format: Format,
+    level: Level,
 }
 
 enum Message {
@@ -150,29 +230,31 @@ const FLUSH: Duration = Duration::from_secs(1);
 
 impl Log {
     /// Starts the log.
-    pub fn start(target: LogTarget) -> Self {
-        let dropped = Arc::new(AtomicU64::new(0));
-        if target == LogTarget::Silent {
-            return Self {
-                queue: None,
-                dropped,
-            };
+    pub fn start(settings: LogSettings) -> Self {
+        let mut log = Self {
+            queue: None,
+            dropped: Arc::new(AtomicU64::new(0)),
+            format: settings.format,
+            level: settings.level,
+        };
+        if settings.target == LogTarget::Silent {
+            return log;
         }
         let (queue, messages) = sync_channel(QUEUE_LINES);
-        let counter = dropped.clone();
-        let writer = move || write_messages(&messages, &counter);
+        let (counter, format) = (log.dropped.clone(), log.format);
+        let writer = move || write_messages(&messages, &counter, format);
         // Without the thread every line is lost, and nothing else: not worth a refusal to start.
         drop(std::thread::Builder::new().name("log".into()).spawn(writer));
-        Self {
-            queue: Some(queue),
-            dropped,
-        }
+        log.queue = Some(queue);
+        log
     }
 
     /// Writes one record. Never blocks.
     pub fn write(&self, event: Event, fields: &[(Key, &dyn std::fmt::Display)]) {
-        let Some(queue) = &self.queue else { return };
-        let line = Message::Line(render(event, fields));
+        let Some(queue) = self.queue.as_ref().filter(|_| event.level() >= self.level) else {
+            return;
+        };
+        let line = Message::Line(render(self.format, event, fields));
         if let Err(TrySendError::Full(_)) = queue.try_send(line) {
             self.dropped.fetch_add(1, Ordering::Relaxed);
         }
@@ -196,24 +278,25 @@ impl Log {
     }
 }
 
-fn render(event: Event, fields: &[(Key, &dyn std::fmt::Display)]) -> String {
-    let mut line = String::with_capacity(160);
-    line.push_str("time=");
-    line.push_str(&humantime::format_rfc3339_millis(SystemTime::now()).to_string());
-    line.push_str(match event.level() {
-        Level::Info => " level=INFO msg=",
-        Level::Warn => " level=WARN msg=",
-        Level::Error => " level=ERROR msg=",
-    });
-    text::push_value(&mut line, event.name());
+fn render(format: Format, event: Event, fields: &[(Key, &dyn std::fmt::Display)]) -> String {
+    let time = humantime::format_rfc3339_millis(SystemTime::now()).to_string();
+    let level = match event.level() {
+        Level::Info => "INFO",
+        Level::Warn => "WARN",
+        Level::Error => "ERROR",
+    };
+    let mut record = match format {
+        Format::Text => text::Record::text(),
+        Format::Json => text::Record::json(),
+    };
+    record.push("time", &time, false);
+    record.push("level", level, false);
+    record.push("msg", event.name(), false);
     for (key, value) in fields {
-        line.push(' ');
-        line.push_str(key.name());
-        line.push('=');
-        text::push_value(&mut line, shortened(&mut value.to_string()));
+        let mut value = value.to_string();
+        record.push(key.name(), shortened(&mut value), key.is_number());
     }
-    line.push('\n');
-    line
+    record.finish()
 }
 
 /// Peers choose some of the values: a long one must fill neither the queue nor the disk.
@@ -225,7 +308,7 @@ fn shortened(value: &mut String) -> &str {
     value
 }
 
-fn write_messages(messages: &Receiver<Message>, dropped: &AtomicU64) {
+fn write_messages(messages: &Receiver<Message>, dropped: &AtomicU64, format: Format) {
     let mut stderr = std::io::stderr();
     while let Ok(message) = messages.recv() {
         match message {
@@ -235,7 +318,7 @@ fn write_messages(messages: &Receiver<Message>, dropped: &AtomicU64) {
         }
         let lost = dropped.swap(0, Ordering::Relaxed);
         if lost > 0 {
-            let line = render(Event::LogLinesDropped, &[(Key::Count, &lost)]);
+            let line = render(format, Event::LogLinesDropped, &[(Key::Count, &lost)]);
             drop(stderr.write_all(line.as_bytes()));
         }
     }
@@ -259,6 +342,7 @@ mod tests {
     #[test]
     fn a_record_is_one_line_in_slog_text_form() {
         let line = render(
+            Format::Text,
             Event::ServerClaimed,
             &[(Key::ServerId, &"a b"), (Key::Remote, &"127.0.0.1")],
         );
@@ -275,7 +359,11 @@ mod tests {
 
     #[test]
     fn the_rate_limited_remote_is_quoted_twice() {
-        let line = render(Event::RateLimited, &[(Key::Remote, &Quoted("::1"))]);
+        let line = render(
+            Format::Text,
+            Event::RateLimited,
+            &[(Key::Remote, &Quoted("::1"))],
+        );
         assert!(
             line.ends_with("level=WARN msg=rate_limited remote=\"\\\"::1\\\"\"\n"),
             "{line}"
@@ -285,11 +373,27 @@ mod tests {
     #[test]
     fn a_long_value_is_cut_between_two_characters() {
         let line = render(
+            Format::Text,
             Event::ServerClaimed,
             &[(Key::ServerId, &"ä".repeat(100_000))],
         );
         assert!(line.len() < 700, "{} bytes", line.len());
         assert!(line.contains("ä…"), "{line}");
+    }
+
+    #[test]
+    fn a_record_can_be_a_json_object() {
+        let fields: [(Key, &dyn std::fmt::Display); 2] =
+            [(Key::ServerId, &"a\n\"b"), (Key::CloseCode, &1000)];
+        let line = render(Format::Json, Event::ServerClaimed, &fields);
+        let read: serde_json::Value = serde_json::from_str(&line).unwrap();
+        assert_eq!(read["msg"], "server_claimed");
+        assert_eq!(read["server_id"], "a\n\"b");
+        assert_eq!(read["close_code"], 1000);
+        assert!(
+            line.ends_with("}\n") && line.matches('\n').count() == 1,
+            "{line}"
+        );
     }
 
     #[test]

@@ -88,6 +88,23 @@ struct Frames {
     direction: Direction,
 }
 
+/// Why a connection was dropped before it was answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
+#[allow(non_camel_case_types, reason = "the variants are the label values")]
+pub enum Dropped {
+    /// Its address opens connections too fast.
+    address_rate,
+    /// Its address has too many unanswered ones.
+    address_full,
+    /// It was the oldest of too many unanswered ones.
+    all_full,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Drop {
+    reason: Dropped,
+}
+
 const STRIPES: usize = 16;
 
 /// One cache line per stripe.
@@ -123,6 +140,7 @@ pub struct Metrics {
     attempts: Family<Attempt, Counter>,
     failures: Family<Failure, Counter>,
     frames: Arc<[Striped; 2]>,
+    drops: Family<Drop, Counter>,
     /// Grace timers that released a slot.
     pub grace_expiries: Counter,
     /// Claims that displaced a holder which failed its probe.
@@ -162,6 +180,14 @@ impl Metrics {
         ] {
             drop(failures.get_or_create(&Failure { kind }));
         }
+        let drops = Family::<Drop, Counter>::default();
+        for reason in [
+            Dropped::address_rate,
+            Dropped::address_full,
+            Dropped::all_full,
+        ] {
+            std::mem::drop(drops.get_or_create(&Drop { reason }));
+        }
         let frames = Arc::new([Striped::default(), Striped::default()]);
         registry.register(
             "ws_upgrade_attempts",
@@ -172,6 +198,11 @@ impl Metrics {
             "register_failures",
             "Connections refused by the registry or the rate limit",
             failures.clone(),
+        );
+        registry.register(
+            "connections_dropped",
+            "Connections dropped before they were answered",
+            drops.clone(),
         );
         registry.register_collector(Box::new(FrameCollector(frames.clone())));
         let mut counter = |name: &str, help: &str| {
@@ -202,6 +233,7 @@ impl Metrics {
             attempts,
             failures,
             frames,
+            drops,
         }
     }
 
@@ -218,6 +250,11 @@ impl Metrics {
             Outcome::reject_rate_limit => Kind::ratelimit,
         };
         self.failures.get_or_create(&Failure { kind }).inc();
+    }
+
+    /// Counts a connection that was dropped before it was answered.
+    pub fn dropped(&self, reason: Dropped) {
+        self.drops.get_or_create(&Drop { reason }).inc();
     }
 
     /// Counts a frame that was written to its receiver.

@@ -1,6 +1,52 @@
-//! The text form of a log record: `time=… level=… msg=… key=value`, as Go's `slog` writes it.
+//! The two forms of a log record: `time=… level=… msg=… key=value`, as Go's `slog` writes it, and a JSON object.
 
 use std::fmt::Write;
+
+/// One record in the making: a line of pairs.
+pub(super) struct Record {
+    line: String,
+    json: bool,
+}
+
+impl Record {
+    pub(super) fn text() -> Self {
+        Self {
+            line: String::with_capacity(160),
+            json: false,
+        }
+    }
+
+    pub(super) fn json() -> Self {
+        Self {
+            line: String::with_capacity(160),
+            json: true,
+        }
+    }
+
+    /// Adds a pair. Keys are ours and need no quoting, and neither does a value that is a number.
+    pub(super) fn push(&mut self, key: &str, value: &str, is_number: bool) {
+        if !self.json {
+            if !self.line.is_empty() {
+                self.line.push(' ');
+            }
+            self.line.push_str(key);
+            self.line.push('=');
+            return push_value(&mut self.line, value);
+        }
+        self.line.push(if self.line.is_empty() { '{' } else { ',' });
+        // Writing to a String cannot fail.
+        let _ = match is_number {
+            true => write!(self.line, "\"{key}\":{value}"),
+            false => write!(self.line, "\"{key}\":{}", serde_json::Value::from(value)),
+        };
+    }
+
+    /// The line, with its end.
+    pub(super) fn finish(mut self) -> String {
+        self.line.push_str(if self.json { "}\n" } else { "\n" });
+        self.line
+    }
+}
 
 /// Appends `value`, quoted in the manner of Go string literals when it is empty or holds anything
 /// that could be read as structure: spaces, quotes, `=`, or characters that do not print.

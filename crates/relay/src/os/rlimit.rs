@@ -13,7 +13,7 @@ const HANDSHAKE_SHARE: u64 = 16;
 const PLANNED_CONNECTION_BYTES: u64 = 64 * 1024;
 
 /// Raises the soft limit of open descriptors to the hard one and returns it.
-pub(crate) fn raise_descriptors() -> u64 {
+fn raise_descriptors() -> u64 {
     let limit = getrlimit(Resource::Nofile);
     let hard = limit.maximum.unwrap_or(u64::MAX);
     let raised = Rlimit {
@@ -26,19 +26,50 @@ pub(crate) fn raise_descriptors() -> u64 {
     }
 }
 
-/// The default of `--max-connections`: what the descriptor limit and half of the memory allow.
-pub(crate) fn default_max_connections(descriptors: u64, memory_bytes: Option<u64>) -> usize {
-    let reserved = RESERVED_DESCRIPTORS + descriptors / HANDSHAKE_SHARE;
-    let by_descriptors = descriptors.saturating_sub(reserved).max(1);
-    let by_memory = memory_bytes
-        .map_or(u64::MAX, |m| m / 2 / PLANNED_CONNECTION_BYTES)
-        .max(16);
-    usize::try_from(by_descriptors.min(by_memory).min(1_000_000)).unwrap_or(usize::MAX)
+/// What this machine has for one relay.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Machine {
+    /// Descriptors this process may open.
+    pub(crate) descriptors: u64,
+    /// Memory it may use; `None` where that cannot be read.
+    pub(crate) memory_bytes: Option<u64>,
+}
+
+impl Machine {
+    /// Looks, and raises the soft limit of descriptors to the hard one.
+    pub(crate) fn look() -> Self {
+        Self {
+            descriptors: raise_descriptors(),
+            memory_bytes: memory_bytes(),
+        }
+    }
+
+    /// The default of `--max-connections`: what the descriptor limit and half of the memory allow.
+    pub(crate) fn max_connections(self) -> usize {
+        let reserved = RESERVED_DESCRIPTORS + self.descriptors / HANDSHAKE_SHARE;
+        let by_descriptors = self.descriptors.saturating_sub(reserved).max(1);
+        let by_memory = self
+            .memory_bytes
+            .map_or(u64::MAX, |m| m / 2 / PLANNED_CONNECTION_BYTES)
+            .max(16);
+        usize::try_from(by_descriptors.min(by_memory).min(1_000_000)).unwrap_or(usize::MAX)
+    }
+
+    /// The default of `--max-handshakes`: the descriptors that `--max-connections` leaves for them.
+    pub(crate) fn max_handshakes(self) -> usize {
+        usize::try_from((self.descriptors / HANDSHAKE_SHARE).clamp(8, 65_536)).unwrap_or(usize::MAX)
+    }
+
+    /// The default of `--queue-bytes`: a quarter of the memory, and 64 MiB where that is not known or little.
+    pub(crate) fn queue_bytes(self) -> usize {
+        let quarter = self.memory_bytes.map_or(0, |bytes| bytes / 4);
+        usize::try_from(quarter.max(64 * 1024 * 1024)).unwrap_or(usize::MAX)
+    }
 }
 
 /// Memory this process may use: the smallest of the machine's and the limits of its control groups.
 /// `None` where none can be read.
-pub(crate) fn memory_bytes() -> Option<u64> {
+fn memory_bytes() -> Option<u64> {
     let read = |path: &str| std::fs::read_to_string(path).ok();
     let machine = read("/proc/meminfo").and_then(|text| {
         let line = text.lines().find(|line| line.starts_with("MemTotal:"))?;
@@ -84,9 +115,16 @@ mod tests {
 
     #[test]
     fn the_default_cap_follows_the_scarcer_resource() {
-        assert_eq!(default_max_connections(20_000, None), 18_686);
-        assert_eq!(default_max_connections(20_000, Some(256 << 20)), 2_048);
-        assert_eq!(default_max_connections(64, Some(1 << 40)), 1);
+        let cap = |descriptors, memory_bytes| {
+            let machine = Machine {
+                descriptors,
+                memory_bytes,
+            };
+            machine.max_connections()
+        };
+        assert_eq!(cap(20_000, None), 18_686);
+        assert_eq!(cap(20_000, Some(256 << 20)), 2_048);
+        assert_eq!(cap(64, Some(1 << 40)), 1);
     }
 
     #[test]

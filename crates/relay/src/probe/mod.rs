@@ -84,8 +84,8 @@ fn base(url: &str) -> Result<Endpoint, EndpointError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::Config;
-    use crate::observe::log::LogTarget;
+    use crate::config::{Config, Public};
+    use crate::observe::log::LogSettings;
     use crate::server::Relay;
     use relay_client::testing::Script;
     use relay_core::Policy;
@@ -119,12 +119,12 @@ mod tests {
     #[tokio::test]
     async fn a_relay_of_ours_is_healthy() {
         let config = Config {
-            insecure_listen: Some("127.0.0.1:0".to_owned()),
+            public: Some(Public::loopback()),
             policy: Policy {
                 boot_park_ms: 0,
                 ..Policy::default()
             },
-            log: LogTarget::Silent,
+            log: LogSettings::silent(),
             ..Config::default()
         };
         let relay = Relay::start(config).await.unwrap();

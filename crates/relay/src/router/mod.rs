@@ -18,6 +18,7 @@ use crate::observe::metrics::Metrics;
 use crate::session::item::Item;
 use crate::session::peer::{Leg, NOTICE_BYTES, Peer, Route};
 use relay_core::bucket::RetryAfter;
+use relay_core::drain::Drain;
 use relay_core::{
     Conn, Counts, Effects, Hub, Input, Instance, Millis, Overflow, ParkBudget, Path, PhoneEnd,
     ServerId,
@@ -26,6 +27,7 @@ use relay_proto::close::Cause;
 use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 use tokio::sync::Notify;
 
 /// The registry of one relay.
@@ -33,7 +35,7 @@ pub(crate) struct Router {
     pub(crate) config: Config,
     pub(crate) clock: Clock,
     pub(crate) log: Log,
-    pub(crate) metrics: Metrics,
+    pub(crate) metrics: Arc<Metrics>,
     state: Mutex<State>,
     park: Mutex<ParkBudget>,
     next_conn: AtomicU64,
@@ -65,6 +67,24 @@ struct Carried {
     bytes: usize,
 }
 
+impl State {
+    /// The connections of each server-id, its binaries first.
+    fn groups(&self) -> Vec<Vec<Arc<Peer>>> {
+        let mut groups: HashMap<&ServerId, Vec<Arc<Peer>>> = HashMap::new();
+        for peer in self.peers.values() {
+            groups
+                .entry(&peer.table.server)
+                .or_default()
+                .push(peer.clone());
+        }
+        let mut groups: Vec<_> = groups.into_values().collect();
+        for group in &mut groups {
+            group.sort_by_key(|peer| matches!(peer.leg, Leg::Phone { .. }));
+        }
+        groups
+    }
+}
+
 impl Router {
     pub(crate) fn new(config: Config, clock: Clock, log: Log) -> Self {
         let hub = Hub::new(config.policy.clone(), clock.now());
@@ -74,7 +94,7 @@ impl Router {
             config,
             clock,
             log,
-            metrics: Metrics::new(),
+            metrics: Arc::default(),
             state: Mutex::new(State {
                 hub,
                 peers: HashMap::new(),
@@ -277,6 +297,25 @@ impl Router {
                         () = self.rescheduled.notified() => {}
                     }
                 }
+            }
+        }
+    }
+
+    /// Closes connections one by one over `window`, and those that come meanwhile at once.
+    ///
+    /// Cancel-safe: what is not closed yet stays open.
+    pub(crate) async fn drain(&self, window: Duration) {
+        let mut drain = {
+            let mut state = self.lock();
+            state.shutting_down = true;
+            let window_ms = u64::try_from(window.as_millis()).unwrap_or(u64::MAX);
+            let seed = u64::from(random()) << 32 | u64::from(random());
+            Drain::new(self.clock.now(), window_ms, state.groups(), seed)
+        };
+        while let Some(deadline) = drain.deadline() {
+            tokio::time::sleep_until(self.clock.instant(deadline)).await;
+            while let Some(peer) = drain.due(self.clock.now()) {
+                peer.close(Cause::ShuttingDown);
             }
         }
     }

@@ -1,0 +1,108 @@
+//! `pyrycode-relay check-config`: what is in force, and where each value comes from.
+
+use super::layers::Loaded;
+use super::{Certificate, Public, default_cache};
+use crate::boot::Refusal;
+use crate::os::rlimit;
+use std::fmt::Write as _;
+
+/// The settings as a configuration file that says the same, each with its origin.
+pub(crate) fn text(loaded: &Loaded) -> String {
+    let mut text = String::new();
+    let written = |(name, value, _): &(String, String, _)| match effective(name, value) {
+        Some((value, _)) => format!("{name} = {value}"),
+        None => format!("# {name} is not set"),
+    };
+    let lines = loaded.values.iter().map(|setting| {
+        let why = effective(&setting.0, &setting.1).and_then(|(_, why)| why);
+        let origin = match why {
+            Some(why) => format!("{}: {why}", setting.2),
+            None => setting.2.to_string(),
+        };
+        (written(setting), origin)
+    });
+    let lines: Vec<(String, String)> = lines.collect();
+    let width = lines
+        .iter()
+        .map(|(line, _)| line.chars().count())
+        .max()
+        .unwrap_or(0)
+        .min(60);
+    for (line, origin) in lines {
+        // Writing to a String cannot fail.
+        let _ = match line.starts_with('#') {
+            true => writeln!(text, "{line}"),
+            false => writeln!(text, "{line:width$}  # {origin}"),
+        };
+    }
+    text
+}
+
+/// The value in TOML, and how it was found if nobody wrote it down. `None`: there is none.
+fn effective(name: &str, value: &str) -> Option<(String, Option<&'static str>)> {
+    if value.is_empty() && name != "metrics-listen" {
+        let machine = rlimit::Machine::look();
+        let derived = match name {
+            "max-connections" => machine.max_connections(),
+            "max-handshakes" => machine.max_handshakes(),
+            "queue-bytes" => machine.queue_bytes(),
+            "cert-cache" => {
+                let path = default_cache().display().to_string();
+                return Some((quoted(&path), None));
+            }
+            _ => return None,
+        };
+        return Some((derived.to_string(), Some("from this machine")));
+    }
+    let bare = value.parse::<i64>().is_ok() || matches!(value, "true" | "false");
+    Some((
+        if bare {
+            value.to_owned()
+        } else {
+            quoted(value)
+        },
+        None,
+    ))
+}
+
+fn quoted(value: &str) -> String {
+    toml::Value::from(value).to_string()
+}
+
+/// What would happen with these settings, in a sentence.
+pub(crate) fn summary(public: Option<&Public>) -> String {
+    match public {
+        None => "nothing is served".to_owned(),
+        Some(Public::Plain { listen }) => format!("plain HTTP on {listen}"),
+        Some(Public::Tls {
+            listen,
+            certificate,
+            ..
+        }) => {
+            let certificate = match certificate {
+                Certificate::Acme(acme) => format!(
+                    "a certificate for {} by ACME, kept in {}",
+                    acme.domain,
+                    acme.cache.display()
+                ),
+                Certificate::Files(files) => format!("the certificate in {}", files.cert.display()),
+                Certificate::SelfSigned => "a self-signed certificate".to_owned(),
+            };
+            format!("TLS on {listen} with {certificate}")
+        }
+    }
+}
+
+/// Prints everything: settings on standard output, what is wrong on standard error.
+pub(crate) fn print(loaded: &Loaded, refusals: &[Refusal]) {
+    print!("{}", text(loaded));
+    for variable in &loaded.unknown_variables {
+        eprintln!("warning: {variable} is set, and no setting has that name");
+    }
+    for refusal in refusals {
+        eprintln!("{refusal}");
+    }
+    if refusals.is_empty() {
+        println!("# ok: {}", summary(loaded.settings.public().as_ref()));
+    }
+}

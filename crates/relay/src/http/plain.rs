@@ -1,0 +1,73 @@
+//! Listeners that serve plain HTTP and never a WebSocket: health for platforms, and challenges of the CA.
+
+use super::{Reply, plain};
+use crate::net::door::Door;
+use crate::net::listener;
+use crate::observe::log::Log;
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper::{Request, StatusCode};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpListener;
+
+/// What a request may take.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Times {
+    /// Until its head is complete.
+    pub(crate) header: Duration,
+    /// Until it is answered.
+    pub(crate) whole: Duration,
+}
+
+/// Serves requests of one connection with `answer`.
+pub(crate) async fn exchange<S>(
+    socket: S,
+    times: Times,
+    answer: impl Fn(&Request<Incoming>) -> Reply,
+) where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let service = service_fn(|request: Request<Incoming>| {
+        let reply = answer(&request);
+        async move { Ok::<_, Infallible>(reply) }
+    });
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(times.header)
+        .max_headers(super::MAX_HEADERS)
+        .max_buf_size(super::MAX_HEAD_BYTES)
+        .keep_alive(false)
+        .serve_connection(TokioIo::new(socket), service);
+    // Whoever breaks off, or is too slow, is on their own.
+    drop(tokio::time::timeout(times.whole, connection).await);
+}
+
+/// Serves a whole listener with `answer`, until the future is dropped.
+pub(crate) async fn run<A>(
+    listener: TcpListener,
+    door: Arc<Door>,
+    log: Log,
+    times: Times,
+    answer: A,
+) where
+    A: Fn(&Request<Incoming>) -> Reply + Clone + Send + Sync + 'static,
+{
+    listener::accept(&listener, &log, |socket, remote| {
+        let answer = answer.clone();
+        door.enter(remote.ip().to_canonical(), true, |place| async move {
+            exchange(socket, times, answer).await;
+            drop(place);
+        });
+    })
+    .await;
+}
+
+/// The answer to a path nobody serves.
+pub(crate) fn not_found() -> Reply {
+    plain(StatusCode::NOT_FOUND, "404 page not found\n")
+}

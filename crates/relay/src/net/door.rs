@@ -1,0 +1,160 @@
+//! The way in: connections that are accepted and not answered yet. An address that opens too many of them loses
+//! its own, and nobody else's.
+
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::observe::log::{Event, Key, Log};
+use crate::observe::metrics::{Dropped, Metrics};
+use crate::os::rlimit::Machine;
+use relay_core::bucket::{Buckets, SourceKey, source_key};
+use relay_core::lobby::{Entry, Lobby, Ticket};
+use relay_core::{Millis, limits};
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use tokio::task::AbortHandle;
+
+/// Time between two lines about dropped connections: whoever causes them must not fill the log.
+const LOG_EVERY_MS: u64 = 1_000;
+
+/// Who is on the way in.
+pub(crate) struct Door {
+    clock: Clock,
+    log: Log,
+    metrics: Arc<Metrics>,
+    inner: Mutex<Inner>,
+}
+
+struct Inner {
+    lobby: Lobby<SourceKey>,
+    /// The tasks of those in the lobby.
+    tasks: BTreeMap<Ticket, AbortHandle>,
+    /// TCP connections of each address.
+    connects: Option<Buckets<SourceKey>>,
+    /// Drops since the last line about them.
+    unreported: u64,
+    next_report: Millis,
+}
+
+/// A connection's place in the lobby, given up when dropped.
+pub(crate) struct Place {
+    door: Arc<Door>,
+    ticket: Ticket,
+}
+
+impl Door {
+    pub(crate) fn new(
+        config: &Config,
+        machine: Machine,
+        clock: Clock,
+        log: Log,
+        metrics: Arc<Metrics>,
+    ) -> Self {
+        let capacity = config
+            .max_handshakes
+            .unwrap_or_else(|| machine.max_handshakes());
+        let refill_ms = 1_000 / u64::from(config.connect_per_second.clamp(1, 1_000));
+        let connects = (config.connect_burst > 0)
+            .then(|| Buckets::new(config.connect_burst, refill_ms, limits::RATE_SOURCES));
+        Self {
+            clock,
+            log,
+            metrics,
+            inner: Mutex::new(Inner {
+                lobby: Lobby::new(capacity, config.max_handshakes_per_ip),
+                tasks: BTreeMap::new(),
+                connects,
+                unreported: 0,
+                next_report: Millis(0),
+            }),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        // Plain bookkeeping: nothing panics under this lock.
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Serves a connection from `peer` in a task of its own, or drops it at once. With `known` its address is
+    /// the client's; otherwise that of a proxy, which says later who is calling.
+    pub(crate) fn enter<F>(
+        self: &Arc<Self>,
+        peer: IpAddr,
+        known: bool,
+        serve: impl FnOnce(Place) -> F,
+    ) where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let mut inner = self.lock();
+        let key = known.then(|| source_key(peer));
+        if let Some(key) = &key
+            && !inner.may_connect(self.clock.now(), key)
+        {
+            return self.dropped(&mut inner, Dropped::address_rate, peer);
+        }
+        match inner.lobby.enter(key) {
+            Entry::Refused => self.dropped(&mut inner, Dropped::address_full, peer),
+            Entry::Entered { ticket, evicted } => {
+                if let Some(oldest) = evicted.and_then(|ticket| inner.tasks.remove(&ticket)) {
+                    oldest.abort();
+                    self.dropped(&mut inner, Dropped::all_full, peer);
+                }
+                let place = Place {
+                    door: self.clone(),
+                    ticket,
+                };
+                // The task can't give up its place before this lock is released.
+                let task = tokio::spawn(serve(place));
+                inner.tasks.insert(ticket, task.abort_handle());
+            }
+        }
+    }
+
+    fn dropped(&self, inner: &mut Inner, why: Dropped, peer: IpAddr) {
+        self.metrics.dropped(why);
+        inner.unreported += 1;
+        let now = self.clock.now();
+        if now >= inner.next_report {
+            inner.next_report = now.plus(LOG_EVERY_MS);
+            let count = std::mem::take(&mut inner.unreported);
+            let fields: [(Key, &dyn std::fmt::Display); 2] =
+                [(Key::Remote, &peer), (Key::Count, &count)];
+            self.log.write(Event::ConnectionsDropped, &fields);
+        }
+    }
+}
+
+impl Inner {
+    fn may_connect(&mut self, now: Millis, key: &SourceKey) -> bool {
+        self.connects
+            .as_mut()
+            .is_none_or(|connects| connects.take(now, key).is_ok())
+    }
+}
+
+impl Place {
+    /// The connection came from a proxy, which says that `client` is calling. False: that address has no room.
+    pub(crate) fn identify(&self, client: IpAddr) -> bool {
+        let door = &self.door;
+        let mut inner = door.lock();
+        let key = source_key(client);
+        let why = if !inner.may_connect(door.clock.now(), &key) {
+            Dropped::address_rate
+        } else if !inner.lobby.identify(self.ticket, key) {
+            Dropped::address_full
+        } else {
+            return true;
+        };
+        door.dropped(&mut inner, why, client);
+        false
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut inner = self.door.lock();
+        inner.lobby.leave(self.ticket);
+        inner.tasks.remove(&self.ticket);
+    }
+}

@@ -1,0 +1,100 @@
+//! The service manager: sockets it hands over, and what it is told. Without one, nothing happens.
+
+use crate::phase::{Phase, Phases};
+use listenfd::ListenFd;
+use relay_core::Counts;
+use sd_notify::NotifyState;
+use std::io;
+use std::net::TcpListener;
+use std::time::Duration;
+
+/// Listening sockets that were handed to this process (`LISTEN_FDS`), not taken into use yet.
+#[derive(Debug, Default)]
+pub(crate) struct Inherited(Vec<TcpListener>);
+
+impl Inherited {
+    /// Takes what the environment of this process announces.
+    ///
+    /// # Errors
+    /// One of them is no TCP listener.
+    pub(crate) fn from_environment() -> io::Result<Self> {
+        let mut handed = ListenFd::from_env();
+        let mut sockets = Vec::new();
+        for index in 0..handed.len() {
+            if let Some(socket) = handed.take_tcp_listener(index)? {
+                socket.set_nonblocking(true)?;
+                sockets.push(socket);
+            }
+        }
+        Ok(Self(sockets))
+    }
+
+    /// The socket that listens on `port`, if one was handed over.
+    pub(crate) fn take(&mut self, port: u16) -> Option<TcpListener> {
+        let has_port = |socket: &TcpListener| socket.local_addr().is_ok_and(|a| a.port() == port);
+        let index = self.0.iter().position(has_port)?;
+        Some(self.0.swap_remove(index))
+    }
+
+    /// Where sockets listen that nothing asked for.
+    pub(crate) fn unused(&self) -> Vec<String> {
+        let address = |socket: &TcpListener| socket.local_addr().ok().map(|a| a.to_string());
+        self.0.iter().filter_map(address).collect()
+    }
+}
+
+/// Reports the phases, and proves again and again that the relay still works, if the service manager wants to
+/// know. Ends with the last phase.
+///
+/// `counts` goes through the registry, so a registry that is stuck stops the proofs.
+pub(crate) async fn report(phases: Phases, counts: impl Fn() -> Counts) {
+    let mut changes = phases.subscribe();
+    // Twice as often as asked for, as sd_watchdog_enabled(3) recommends.
+    let period = sd_notify::watchdog_enabled().map(|timeout| timeout / 2);
+    let mut ticks = tokio::time::interval(
+        period
+            .unwrap_or(Duration::from_secs(3600))
+            .max(Duration::from_millis(1)),
+    );
+    loop {
+        let phase = *changes.borrow_and_update();
+        let Counts {
+            binaries, phones, ..
+        } = counts();
+        let status = format!("{phase}: {binaries} binaries, {phones} phones");
+        let mut states = vec![NotifyState::Status(&status)];
+        match phase {
+            Phase::Starting => {}
+            Phase::Ready => states.push(NotifyState::Ready),
+            Phase::Draining | Phase::Stopped => states.push(NotifyState::Stopping),
+        }
+        if period.is_some() {
+            states.push(NotifyState::Watchdog);
+        }
+        // Without a service manager there is no socket, and a manager that is gone needs no news.
+        drop(sd_notify::notify(&states));
+        if phase == Phase::Stopped {
+            return;
+        }
+        tokio::select! {
+            changed = changes.changed() => if changed.is_err() { return },
+            _ = ticks.tick() => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_socket_is_found_by_its_port_once() {
+        let socket = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = socket.local_addr().unwrap().port();
+        let mut inherited = Inherited(vec![socket]);
+        assert!(inherited.take(port.wrapping_add(1)).is_none());
+        assert_eq!(inherited.unused().len(), 1);
+        assert!(inherited.take(port).is_some());
+        assert!(inherited.take(port).is_none());
+    }
+}

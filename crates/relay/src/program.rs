@@ -1,0 +1,166 @@
+//! What the program does: parse, check, then serve until a signal says otherwise.
+
+use crate::boot::{Boot, Refusal};
+use crate::cli::{self, Cli, Task};
+use crate::config::layers::{self, Loaded, Variables};
+use crate::config::report;
+use crate::healthcheck;
+use crate::observe::log::{Event, Key, Log, LogSettings};
+use crate::os::privileges::Privileges;
+use crate::os::systemd::Inherited;
+use crate::server::{Relay, StartError};
+use crate::{demo, probe};
+use std::ffi::OsString;
+use std::process::ExitCode;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+/// Settings that cannot be used.
+const EXIT_CONFIG: u8 = 2;
+
+/// Something failed while running.
+const EXIT_FAILURE: u8 = 1;
+
+/// Runs the program to its end.
+pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let cli = match cli::parse(args) {
+        Ok(cli) => cli,
+        Err(error) => error.exit(),
+    };
+    match &cli.task {
+        Task::Version => {
+            println!("{}", cli::VERSION);
+            ExitCode::SUCCESS
+        }
+        Task::CheckConfig => check_config(&cli),
+        Task::Serve => prepare(&cli).unwrap_or_else(|exit| exit),
+        Task::Healthcheck => match cli.load(&layers::variables()) {
+            Ok(loaded) => in_runtime(healthcheck::run(loaded.config())),
+            Err(refusal) => fail(EXIT_CONFIG, &refusal),
+        },
+        Task::Demo(args) => in_runtime(demo::run(args.clone())),
+        Task::Probe(args) => in_runtime(probe::run(args.clone())),
+    }
+}
+
+fn check_config(cli: &Cli) -> ExitCode {
+    let variables = layers::variables();
+    let loaded = match cli.load(&variables) {
+        Ok(loaded) => loaded,
+        Err(refusal) => return fail(EXIT_CONFIG, &refusal),
+    };
+    let refusals = Boot::new(&loaded, &variables, Privileges::current()).refusals();
+    report::print(&loaded, &refusals);
+    refusals
+        .first()
+        .map_or(ExitCode::SUCCESS, Refusal::exit_code)
+}
+
+/// Checks everything, then serves. `Err`: the relay did not start.
+fn prepare(cli: &Cli) -> Result<ExitCode, ExitCode> {
+    let variables = layers::variables();
+    let refuse = |log: &Log, refusal: &Refusal| {
+        refusal.log(log);
+        log.flush();
+        refusal.exit_code()
+    };
+    let loaded = cli
+        .load(&variables)
+        .map_err(|refusal| refuse(&Log::start(LogSettings::default()), &refusal))?;
+    let log = Log::start(loaded.settings().log());
+    checked(&loaded, &variables, &log).map_err(|refusal| refuse(&log, &refusal))?;
+    let inherited = Inherited::from_environment().map_err(|error| {
+        log.write(
+            Event::ListenerFailed,
+            &[(Key::Addr, &"LISTEN_FDS"), (Key::Err, &error)],
+        );
+        log.flush();
+        ExitCode::from(EXIT_FAILURE)
+    })?;
+    Ok(in_runtime(serve(loaded, log, inherited)))
+}
+
+fn checked(loaded: &Loaded, variables: &Variables, log: &Log) -> Result<(), Refusal> {
+    let boot = Boot::new(loaded, variables, Privileges::current());
+    if let Some(refusal) = boot.refusals().into_iter().next() {
+        return Err(refusal);
+    }
+    boot.remarks(log);
+    boot.prepare(log)
+}
+
+/// The signals a relay listens to.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hang_up: Signal,
+}
+
+impl Signals {
+    fn new() -> std::io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            hang_up: signal(SignalKind::hangup())?,
+        })
+    }
+
+    /// The next request to stop.
+    async fn stop(&mut self, mut reload: impl FnMut()) {
+        loop {
+            tokio::select! {
+                _ = self.terminate.recv() => return,
+                _ = self.interrupt.recv() => return,
+                _ = self.hang_up.recv() => reload(),
+            }
+        }
+    }
+}
+
+async fn serve(loaded: Loaded, log: Log, inherited: Inherited) -> ExitCode {
+    let mut signals = match Signals::new() {
+        Ok(signals) => signals,
+        Err(error) => return fail(EXIT_FAILURE, &format!("cannot listen for signals: {error}")),
+    };
+    let relay = match Relay::start_with(loaded.config(), log, inherited).await {
+        Ok(relay) => relay,
+        // The log has said it.
+        Err(StartError::Bind { .. }) => return ExitCode::from(EXIT_FAILURE),
+        Err(error) => return fail(EXIT_CONFIG, &format!("refusing to start: {error}")),
+    };
+    signals.stop(|| relay.reload()).await;
+    let hurry = relay.hurry();
+    let impatience = async {
+        loop {
+            signals.stop(|| {}).await;
+            hurry.notify_one();
+        }
+    };
+    tokio::select! {
+        _ = relay.shutdown() => {}
+        () = impatience => {}
+    }
+    ExitCode::SUCCESS
+}
+
+fn in_runtime(task: impl Future<Output = ExitCode>) -> ExitCode {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build();
+    match runtime {
+        Ok(runtime) => {
+            let code = runtime.block_on(task);
+            // Tasks of peers that did not finish in time go with the process.
+            runtime.shutdown_background();
+            code
+        }
+        Err(error) => fail(
+            EXIT_FAILURE,
+            &format!("cannot start worker threads: {error}"),
+        ),
+    }
+}
+
+fn fail(code: u8, message: &dyn std::fmt::Display) -> ExitCode {
+    eprintln!("pyrycode-relay: {message}");
+    ExitCode::from(code)
+}
