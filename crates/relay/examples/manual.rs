@@ -57,21 +57,36 @@ const SECTIONS: [(&str, &[(&str, &str)]); 4] = [
                 "SIGTERM, SIGINT",
                 "Close every connection with 1001, over the window of --drain, and exit.",
             ),
-            ("SIGHUP", "Read the files of --tls-cert and --tls-key again."),
+            (
+                "SIGHUP",
+                "Read the files of --tls-cert and --tls-key again.",
+            ),
         ],
     ),
     (
         "EXIT STATUS",
         &[
-            ("0", "Stopped by a signal, or the subcommand found everything well."),
-            ("1", "A listener or the certificate cache failed, or the subcommand found a fault."),
-            ("2", "Settings that cannot be used; the message says which and how to mend them."),
+            (
+                "0",
+                "Stopped by a signal, or the subcommand found everything well.",
+            ),
+            (
+                "1",
+                "A listener or the certificate cache failed, or the subcommand found a fault.",
+            ),
+            (
+                "2",
+                "Settings that cannot be used; the message says which and how to mend them.",
+            ),
         ],
     ),
     (
         "FILES",
         &[
-            ("/etc/pyrycode-relay/relay.toml", "The settings of the packaged service."),
+            (
+                "/etc/pyrycode-relay/relay.toml",
+                "The settings of the packaged service.",
+            ),
             (
                 "/etc/pyrycode-relay/environment",
                 "Its secrets, as NAME=value lines; may be missing.",

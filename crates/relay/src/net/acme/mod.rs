@@ -14,10 +14,10 @@ mod pem;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use client::ClientError;
 pub(crate) use http01::Http01;
 
 use super::tls::{Certificate, Certificates};
+use crate::net::tls::roots::RootsError;
 use crate::observe::log::{Event, Key, Log};
 use cache::{ACCOUNT, Cache};
 use client::AcmeClient;
@@ -67,8 +67,8 @@ pub(crate) enum AcmeError {
     Domain(String),
     #[error("--acme-directory {0:?} is not an https:// URL")]
     Directory(String),
-    #[error("{0}")]
-    Client(#[from] ClientError),
+    #[error("--acme-ca {0}")]
+    Roots(#[from] RootsError),
 }
 
 /// Whether a certificate can be had with these settings; the client that would ask for it.
