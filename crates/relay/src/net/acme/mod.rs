@@ -148,16 +148,16 @@ impl Acme {
             );
         });
         if let Some(certificate) = cached {
-            let not_after = certificate.shown_not_after();
+            let certificate = Arc::new(certificate);
+            self.renewal.renewed(validity(&certificate));
+            self.stage.certificates.install(certificate.clone());
             self.log.write(
                 Event::CertificateLoaded,
                 &[
                     (Key::Domain, &self.stage.domain),
-                    (Key::NotAfter, &not_after),
+                    (Key::NotAfter, &certificate.shown_not_after()),
                 ],
             );
-            self.renewal.renewed(validity(&certificate));
-            self.stage.certificates.install(Arc::new(certificate));
         }
     }
 
@@ -190,17 +190,17 @@ impl Acme {
     async fn succeeded(&mut self, method: Method, issued: Issued) {
         let Issued { certificate, key } = issued;
         let entry = cache::entry(&key, &certificate.certified().cert);
-        let not_after = certificate.shown_not_after();
+        let certificate = Arc::new(certificate);
+        self.renewal.renewed(validity(&certificate));
+        self.stage.certificates.install(certificate.clone());
         self.log.write(
             Event::CertificateIssued,
             &[
                 (Key::Domain, &self.stage.domain),
-                (Key::NotAfter, &not_after),
+                (Key::NotAfter, &certificate.shown_not_after()),
                 (Key::Challenge, &method.name()),
             ],
         );
-        self.renewal.renewed(validity(&certificate));
-        self.stage.certificates.install(Arc::new(certificate));
         if self.renewal.wait_s(now()) == 0 {
             let odd = "it is due for renewal already; check this machine's clock";
             self.log.write(Event::CertificateUnfit, &[(Key::Err, &odd)]);
