@@ -5,13 +5,17 @@
 //! - [`hub`] holds every server-id's slot: who holds it, which phones it has, who is waiting for what.
 //!   Frames don't pass through it; it makes and cuts the links they travel on.
 //! - [`session`] is one connection's life: heartbeat, deadlines, the closing handshake.
-//! - [`outbox`], [`park`] and [`bucket`] count what may be queued, kept and admitted.
+//! - [`outbox`], [`park`] and [`bucket`] count what may be queued, kept and admitted; [`budget`] is what all outboxes
+//!   share.
+//! - [`lobby`] holds who is accepted and not answered yet; [`forwarded`] says who calls through proxies of ours.
+//! - [`drain`] spreads the closes of a shutdown; [`renewal`] says when a certificate is renewed.
 //! - [`invariant`] says what must hold of a hub after every step.
 //! - [`limits`] has every bound with its derivation.
 
 #![forbid(unsafe_code)]
 
 pub mod bucket;
+pub mod budget;
 pub mod drain;
 pub mod forwarded;
 pub mod hub;
@@ -22,16 +26,21 @@ pub mod lobby;
 pub mod outbox;
 pub mod park;
 pub mod policy;
+pub mod renewal;
 pub mod session;
 pub mod slot;
 pub mod time;
 
 pub use bucket::{Buckets, Concurrent, RetryAfter, SourceKey, source_key};
+pub use budget::Budget;
+pub use drain::Drain;
 pub use hub::{Counts, Hub};
 pub use ids::{Conn, Instance, ServerId};
+pub use lobby::{Entry, Lobby, Ticket};
 pub use outbox::{Outbox, Overflow};
 pub use park::ParkBudget;
 pub use policy::{Policy, SessionPolicy};
+pub use renewal::{Renewal, UnixSeconds, Validity};
 pub use session::{Action, Session};
 pub use slot::{Claim, Effect, Effects, Input, Path, PhoneEnd};
 pub use time::Millis;

@@ -18,6 +18,7 @@
 //! | [`ws`]        | Which messages are in these bytes? The RFC 6455 codec, both roles.              |
 //! | [`json`]      | Is this exactly one JSON value?                                                |
 //! | [`envelope`]  | What does the binary ask for; how is a phone's frame wrapped for it?            |
+//! | [`proxy`]     | Who calls through a proxy? The PROXY protocol's header, before all else.       |
 //! | [`close`]     | Why did a connection end: the close code, its reason, its label, what apps do.  |
 //!
 //! Facts that hold everywhere:

@@ -6,7 +6,7 @@ use tokio::sync::watch;
 
 /// The phases of a relay, in their order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Phase {
+pub(crate) enum Phase {
     /// Listeners are being bound.
     Starting,
     /// Peers are served.

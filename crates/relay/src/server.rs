@@ -1,7 +1,9 @@
 //! A running relay: its listeners, its timers, and the way it stops.
 
 use crate::clock::Clock;
-use crate::config::{Acme, Certificate, Config, ListenAddress, Public, address::AddressError};
+use crate::config::{
+    Acme, Certificate, CertificateFiles, Config, ListenAddress, Public, address::AddressError,
+};
 use crate::http::gate::Gate;
 use crate::http::plain::{self, Times};
 use crate::http::{self, Site};
@@ -15,6 +17,8 @@ use crate::os::rlimit::Machine;
 use crate::os::systemd::{self, Inherited};
 use crate::phase::{Phase, Phases};
 use crate::router::Router;
+use hyper::Request;
+use hyper::body::Incoming;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use tokio::net::TcpListener;
@@ -159,6 +163,72 @@ impl Relay {
     }
 }
 
+fn certificate_error(error: impl std::fmt::Display) -> StartError {
+    StartError::Certificate(error.to_string())
+}
+
+fn self_signed(
+    certificates: &tls::Certificates,
+    listen: SocketAddr,
+    log: &Log,
+) -> Result<(), StartError> {
+    let made = tls::self_signed::make(certificates.domain(), Some(listen.ip()));
+    let made = made.map_err(certificate_error)?;
+    let fields: [(Key, &dyn std::fmt::Display); 2] = [
+        (Key::Fingerprint, &made.fingerprint()),
+        (Key::NotAfter, &made.shown_not_after()),
+    ];
+    log.write(Event::CertificateSelfSigned, &fields);
+    certificates.install(Arc::new(made));
+    Ok(())
+}
+
+/// What the background work of certificates needs, and where it goes.
+struct Ground {
+    door: Arc<Door>,
+    log: Log,
+    times: Times,
+    entrances: Vec<JoinHandle<()>>,
+    services: Vec<JoinHandle<()>>,
+}
+
+impl Ground {
+    fn certificate_files(
+        &mut self,
+        paths: &CertificateFiles,
+        certificates: Arc<tls::Certificates>,
+        reload: Arc<Notify>,
+    ) -> Result<(), StartError> {
+        let files = paths.files();
+        let version = files.version();
+        let certificate = files.read().map_err(certificate_error)?;
+        tls::files::install(&certificates, certificate, &self.log);
+        let log = self.log.clone();
+        let watch = tls::files::watch(files, version, paths.reload, reload, certificates, log);
+        self.services.push(tokio::spawn(watch));
+        Ok(())
+    }
+
+    fn acme(
+        &mut self,
+        acme: &Acme,
+        certificates: Arc<tls::Certificates>,
+        challenges: Option<TcpListener>,
+    ) -> Result<(), StartError> {
+        let client = acme::Acme::open(acme.settings(), certificates, self.log.clone());
+        let client = client.map_err(certificate_error)?;
+        if let Some(listener) = challenges {
+            let http01 = client.http01();
+            let answer = move |request: &Request<Incoming>| http::challenge(&http01, request);
+            let (door, log) = (self.door.clone(), self.log.clone());
+            let run = plain::run(listener, door, log, self.times, answer);
+            self.entrances.push(tokio::spawn(run));
+        }
+        self.services.push(tokio::spawn(client.run()));
+        Ok(())
+    }
+}
+
 /// Ends a task; it is gone, and its socket with it, when this returns.
 async fn end(task: JoinHandle<()>) {
     task.abort();
@@ -241,8 +311,13 @@ impl Starting {
             phases: phases.clone(),
             version: crate::cli::VERSION,
         });
-        let mut entrances = Vec::new();
-        let mut services = Vec::new();
+        let mut ground = Ground {
+            door: door.clone(),
+            log: log.clone(),
+            times,
+            entrances: Vec::new(),
+            services: Vec::new(),
+        };
         let tls = match &public {
             Public::Plain { .. } => None,
             Public::Tls {
@@ -250,47 +325,29 @@ impl Starting {
                 certificate,
                 ..
             } => {
-                let certificates = Arc::new(tls::Certificates::new(domain.clone()));
+                let certificates = Arc::new(tls::Certificates::new(domain.as_deref()));
+                let served = certificates.clone();
                 match certificate {
-                    Certificate::SelfSigned => {
-                        let made = tls::self_signed::make(domain.as_deref(), local_addr.ip())
-                            .map_err(|error| StartError::Certificate(error.to_string()))?;
-                        log.write(Event::SelfSigned, &[(Key::Fingerprint, &made.fingerprint)]);
-                        certificates.set(made.key);
-                    }
+                    Certificate::SelfSigned => self_signed(&certificates, local_addr, &log)?,
                     Certificate::Files(paths) => {
-                        let loaded = tls::files::load(&paths.cert, &paths.key)
-                            .map_err(|error| StartError::Certificate(error.to_string()))?;
-                        certificates.set(loaded.key);
-                        let watch = tls::files::watch(
-                            paths.clone(),
-                            certificates.clone(),
-                            reload.clone(),
-                            log.clone(),
-                        );
-                        services.push(tokio::spawn(watch));
+                        ground.certificate_files(paths, certificates, reload.clone())?;
                     }
-                    Certificate::Acme(acme) => {
-                        let (client, answers) =
-                            acme::Client::new(acme.clone(), certificates.clone(), log.clone())
-                                .map_err(|error| StartError::Certificate(error.to_string()))?;
-                        services.push(tokio::spawn(client.run()));
-                        if let Some(listener) = challenges {
-                            let answer = move |request: &_| answers.answer(request);
-                            let run =
-                                plain::run(listener, door.clone(), log.clone(), times, answer);
-                            entrances.push(tokio::spawn(run));
-                        }
-                    }
+                    Certificate::Acme(acme) => ground.acme(acme, certificates, challenges)?,
                 }
-                Some(Tls::new(certificates))
+                let acme = matches!(certificate, Certificate::Acme(_));
+                Some(Tls::new(served, acme).map_err(certificate_error)?)
             }
         };
+        let Ground {
+            mut entrances,
+            mut services,
+            ..
+        } = ground;
         let metrics = metrics
             .map(|listener| tokio::spawn(http::metrics::run(listener, router.clone(), times)));
         if let Some(listener) = health {
             let site = site.clone();
-            let answer = move |request: &hyper::Request<_>| {
+            let answer = move |request: &Request<Incoming>| {
                 http::health(&site, request.uri().path()).unwrap_or_else(plain::not_found)
             };
             services.push(tokio::spawn(plain::run(

@@ -7,3 +7,4 @@ mod documents;
 mod envelopes;
 mod json;
 mod oracle;
+mod proxies;

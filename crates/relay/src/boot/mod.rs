@@ -3,13 +3,12 @@
 
 mod refusal;
 
-pub use refusal::Refusal;
+pub(crate) use refusal::Refusal;
 
 use crate::config::contracts::{Contracts, FCM_CREDENTIALS, PRODUCTION, SINGLE_INSTANCE};
 use crate::config::layers::{Loaded, Variables};
 use crate::config::{Certificate, ListenAddress, Public, address};
-use crate::net::acme::cache;
-use crate::net::tls::files;
+use crate::net::acme::{self, cache};
 use crate::observe::log::{Event, Key, Log};
 use crate::os::privileges::Privileges;
 
@@ -85,7 +84,7 @@ impl<'a> Boot<'a> {
             Ok(None) => Ok(()),
             Ok(Some(tightened)) => {
                 log.write(
-                    Event::TightenedCertCache,
+                    Event::CertCacheTightened,
                     &[
                         (Key::Path, &acme.cache.display()),
                         (Key::From, &tightened.from),
@@ -278,7 +277,7 @@ impl<'a> Boot<'a> {
         else {
             return None;
         };
-        let error = files::load(&paths.cert, &paths.key).err()?;
+        let error = paths.files().read().err()?;
         Some(
             Refusal::new(Event::RefusedCertificate)
                 .with(Key::Err, error)
@@ -294,19 +293,15 @@ impl<'a> Boot<'a> {
         else {
             return None;
         };
-        if !acme.directory.starts_with("https://") {
-            return Some(
-                Refusal::new(Event::RefusedSettings)
-                    .with(Key::Err, "--acme-directory is no https:// URL")
-                    .with(Key::Value, &acme.directory)
-                    .fix("write the CA's directory URL, or leave it out for Let's Encrypt"),
-            );
+        if !is_host_name(&acme.domain) {
+            // Said already.
+            return None;
         }
-        let error = crate::net::acme::roots(acme.ca.as_deref()?).err()?;
+        let error = acme::check(&acme.settings()).err()?;
         Some(
             Refusal::new(Event::RefusedSettings)
                 .with(Key::Err, error)
-                .fix("--acme-ca names a PEM file with the certificates to trust"),
+                .fix("correct --domain, --acme-directory or --acme-ca"),
         )
     }
 

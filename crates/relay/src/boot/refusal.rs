@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 /// Why the relay does not start. Shown as one log line, or as a sentence.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Refusal {
+pub(crate) struct Refusal {
     event: Event,
     fields: Vec<(Key, String)>,
 }
@@ -30,6 +30,7 @@ impl Refusal {
     }
 
     /// Which refusal it is.
+    #[cfg(test)]
     pub(crate) fn event(&self) -> Event {
         self.event
     }
@@ -44,7 +45,7 @@ impl Refusal {
     }
 
     /// The exit code: 1 for the certificate cache, as in the Go relay, and 2 for every other setting.
-    pub fn exit_code(&self) -> ExitCode {
+    pub(crate) fn exit_code(&self) -> ExitCode {
         match self.event {
             Event::AutocertSetupFailed => ExitCode::from(1),
             _ => ExitCode::from(2),

@@ -10,6 +10,7 @@ pub(crate) mod plain;
 mod upgrade;
 
 use crate::config::Public;
+use crate::net::acme::Http01;
 use crate::observe::log::{Event, Key, Quoted};
 use crate::observe::metrics::{Endpoint, Outcome};
 use crate::phase::{Phase, Phases};
@@ -193,6 +194,21 @@ const RETRY_DRAINING_SECONDS: u64 = 2;
 
 /// What a full relay asks for: about the middle of the clients' back-off ladder.
 const RETRY_FULL_SECONDS: u64 = 10;
+
+/// The answer of the listener for ACME HTTP-01 challenges.
+pub(crate) fn challenge(http01: &Http01, request: &Request<Incoming>) -> Reply {
+    let host = request.headers().get(header::HOST);
+    let host = host.and_then(|host| host.to_str().ok());
+    match http01.answer(host, request.uri().path()) {
+        (status, Some(text)) => {
+            let mut reply = plain(status, "");
+            *reply.body_mut() = Full::from(text);
+            reply
+        }
+        (StatusCode::NOT_FOUND, None) => plain::not_found(),
+        (status, None) => contentless(status),
+    }
+}
 
 fn healthy(site: &Site) -> Reply {
     let body = crate::observe::health::body(

@@ -28,8 +28,8 @@ pub(crate) struct Door {
 
 struct Inner {
     lobby: Lobby<SourceKey>,
-    /// The tasks of those in the lobby.
-    tasks: BTreeMap<Ticket, AbortHandle>,
+    /// The tasks of those in the lobby, from the moment on when they run.
+    tasks: BTreeMap<Ticket, Option<AbortHandle>>,
     /// TCP connections of each address.
     connects: Option<Buckets<SourceKey>>,
     /// Drops since the last line about them.
@@ -86,27 +86,45 @@ impl Door {
     ) where
         F: Future<Output = ()> + Send + 'static,
     {
+        let Some(ticket) = self.admit(peer, known) else {
+            return;
+        };
+        let place = Place {
+            door: self.clone(),
+            ticket,
+        };
+        let task = tokio::spawn(serve(place)).abort_handle();
+        match self.lock().tasks.get_mut(&ticket) {
+            Some(slot) => *slot = Some(task),
+            // It is over already, or had to make room; to abort it a second time changes nothing.
+            None => task.abort(),
+        }
+    }
+
+    /// A place in the lobby, at the cost of the oldest one if it is full. `None`: the address has no room.
+    fn admit(&self, peer: IpAddr, known: bool) -> Option<Ticket> {
         let mut inner = self.lock();
         let key = known.then(|| source_key(peer));
         if let Some(key) = &key
             && !inner.may_connect(self.clock.now(), key)
         {
-            return self.dropped(&mut inner, Dropped::address_rate, peer);
+            self.dropped(&mut inner, Dropped::address_rate, peer);
+            return None;
         }
         match inner.lobby.enter(key) {
-            Entry::Refused => self.dropped(&mut inner, Dropped::address_full, peer),
+            Entry::Refused => {
+                self.dropped(&mut inner, Dropped::address_full, peer);
+                None
+            }
             Entry::Entered { ticket, evicted } => {
-                if let Some(oldest) = evicted.and_then(|ticket| inner.tasks.remove(&ticket)) {
-                    oldest.abort();
+                if let Some(oldest) = evicted {
+                    if let Some(Some(task)) = inner.tasks.remove(&oldest) {
+                        task.abort();
+                    }
                     self.dropped(&mut inner, Dropped::all_full, peer);
                 }
-                let place = Place {
-                    door: self.clone(),
-                    ticket,
-                };
-                // The task can't give up its place before this lock is released.
-                let task = tokio::spawn(serve(place));
-                inner.tasks.insert(ticket, task.abort_handle());
+                inner.tasks.insert(ticket, None);
+                Some(ticket)
             }
         }
     }

@@ -5,7 +5,7 @@ use std::io;
 use tokio::io::{AsyncRead, AsyncReadExt as _};
 
 /// Longest header there is, in bytes.
-const HEADER_BYTES: usize = proxy::MAX_BYTES;
+const HEADER_BYTES: usize = proxy::V2_MAX_BYTES;
 
 /// Reads exactly the header and not a byte more. Cancelled in between, the connection is of no use any more.
 ///

@@ -84,12 +84,10 @@ events! {
     StartingMetricsListener Info "starting metrics listener",
     StartingHealthListener Info "starting health listener",
     StartingHttpListener Info "starting http listener",
-    SelfSigned Info "self-signed certificate",
     UnusedSocket Warn "inherited socket is not used",
     Privileged Warn "running with more privileges than needed",
     UnknownVariable Warn "environment variable names no setting",
     PushUnavailable Warn "push off: this version cannot send",
-    TightenedCertCache Info "tightened cert cache dir perms",
     PushOff Info "push off: PYRYCODE_RELAY_FCM_CREDENTIALS unset",
     ShutdownSignal Info "shutdown signal received; draining",
     ShutdownComplete Info "shutdown complete",
@@ -111,6 +109,17 @@ events! {
     RefusedCertificate Error "refusing to start: unusable certificate files",
     RefusedListenAddress Error "refusing to start: invalid listener address",
     AutocertSetupFailed Error "autocert setup failed",
+    CertCacheTightened Info "tightened cert cache dir perms",
+    CertificateSelfSigned Info "certificate_self_signed",
+    CertificateLoaded Info "certificate_loaded",
+    CertificateUnfit Warn "certificate_unfit",
+    CertificateReloadFailed Warn "certificate_reload_failed",
+    CertificateIssued Info "certificate_issued",
+    CertificateChallengeFailed Warn "certificate_challenge_failed",
+    CertificateRenewalFailed Warn "certificate_renewal_failed",
+    CertificateCacheUnusable Warn "certificate_cache_unusable",
+    CertificateCacheWriteFailed Warn "certificate_cache_write_failed",
+    CertificateCacheWritten Info "certificate_cache_written",
 }
 
 macro_rules! keys {
@@ -157,6 +166,9 @@ keys! {
     Fingerprint "fingerprint",
     From "from",
     To "to",
+    NotAfter "not_after",
+    RetryIn "retry_in",
+    Challenge "challenge",
 }
 
 impl Key {

@@ -2,4 +2,5 @@
 
 pub(crate) mod envelope;
 pub(crate) mod json;
+pub(crate) mod proxy;
 pub(crate) mod ws;
