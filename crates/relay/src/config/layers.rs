@@ -3,6 +3,7 @@
 //! Each layer is turned into flags and read by the one parser, first alone, so that a mistake is reported where it
 //! was made, then all together.
 
+use super::contracts::{FCM_CREDENTIALS, PRODUCTION, SINGLE_INSTANCE};
 use super::settings::Settings;
 use crate::boot::Refusal;
 use crate::observe::log::{Event, Key};
@@ -16,13 +17,11 @@ use std::path::{Path, PathBuf};
 /// What the environment variables of settings start with.
 pub(crate) const PREFIX: &str = "PYRYCODE_RELAY_";
 
-/// Names of the environment's own contracts, which are no settings.
-const CONTRACTS: [&str; 4] = [
-    "PYRYCODE_RELAY_PRODUCTION",
-    "PYRYCODE_RELAY_SINGLE_INSTANCE",
-    "PYRYCODE_RELAY_FCM_CREDENTIALS",
-    "PYRYCODE_RELAY_CONFIG",
-];
+/// Names the configuration file.
+const FILE: &str = "PYRYCODE_RELAY_CONFIG";
+
+/// Variables with the prefix that are no settings.
+const NO_SETTINGS: [&str; 4] = [PRODUCTION, SINGLE_INSTANCE, FCM_CREDENTIALS, FILE];
 
 /// Where a value was set.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -48,11 +47,23 @@ impl fmt::Display for Origin {
     }
 }
 
+/// One setting as it is in force.
+pub(crate) struct Value {
+    /// The setting.
+    pub(crate) name: String,
+    /// As it was written.
+    pub(crate) text: String,
+    /// Where.
+    pub(crate) origin: Origin,
+    /// Whether somebody chose it: a flag, or another value than the default.
+    given: bool,
+}
+
 /// The settings in force, as text and read.
 pub(crate) struct Loaded {
     pub(super) settings: Settings,
-    /// Name, value as written, and origin of every setting, in the order of the list.
-    pub(crate) values: Vec<(String, String, Origin)>,
+    /// Every setting, in the order of the list.
+    pub(crate) values: Vec<Value>,
     /// Variables that look like settings and are none.
     pub(crate) unknown_variables: Vec<String>,
 }
@@ -63,11 +74,10 @@ impl Loaded {
         &self.settings
     }
 
-    /// Whether the setting has a value that somebody wrote down.
+    /// Whether somebody chose the setting's value. A file or an environment that spells the default out chooses
+    /// nothing; a flag does, as in the Go relay.
     pub(crate) fn is_given(&self, name: &str) -> bool {
-        self.values
-            .iter()
-            .any(|(n, _, origin)| n == name && *origin != Origin::Default)
+        self.values.iter().any(|v| v.name == name && v.given)
     }
 }
 
@@ -91,7 +101,8 @@ pub(crate) fn load(
     file: Option<&Path>,
     variables: &Variables,
 ) -> Result<Loaded, Refusal> {
-    let named = variables.get("PYRYCODE_RELAY_CONFIG").map(PathBuf::from);
+    let named = variables.get(FILE).filter(|path| !path.is_empty());
+    let named = named.map(PathBuf::from);
     let file = file.map(Path::to_owned).or(named);
     let names: Vec<String> = names();
     let mut layers: BTreeMap<&str, (String, Origin)> = BTreeMap::new();
@@ -126,14 +137,23 @@ fn finish(
         |error: clap::Error| Refusal::new(Event::RefusedSettings).with(Key::Err, said(&error));
     let matches = matches.map_err(invalid)?;
     let settings = Settings::from_arg_matches(&matches).map_err(invalid)?;
+    let defaults = parse(std::iter::empty()).map_err(invalid)?;
     let values = names.iter().map(|name| {
-        let default = || (raw(&matches, name), Origin::Default);
-        let (value, origin) = layers.remove(&**name).unwrap_or_else(default);
-        (name.clone(), value, origin)
+        let default = raw(&defaults, name);
+        let (text, origin) = match layers.remove(&**name) {
+            Some(written) => written,
+            None => (default.clone(), Origin::Default),
+        };
+        Value {
+            name: name.clone(),
+            given: origin == Origin::Flag || text != default,
+            text,
+            origin,
+        }
     });
     let values = values.collect();
     let known = |variable: &String| {
-        CONTRACTS.contains(&&**variable)
+        NO_SETTINGS.contains(&&**variable)
             || names.iter().any(|name| *variable == self::variable(name))
     };
     let unknown_variables = variables
@@ -301,8 +321,8 @@ mod tests {
     }
 
     fn value(loaded: &Loaded, name: &str) -> (String, Origin) {
-        let found = loaded.values.iter().find(|(n, _, _)| n == name);
-        found.map(|(_, v, o)| (v.clone(), o.clone())).unwrap()
+        let found = loaded.values.iter().find(|v| v.name == name);
+        found.map(|v| (v.text.clone(), v.origin.clone())).unwrap()
     }
 
     #[test]
@@ -354,6 +374,15 @@ mod tests {
                 .to_string()
                 .contains("/nowhere/x.toml")
         );
+    }
+
+    #[test]
+    fn a_default_that_is_spelled_out_counts_as_given_only_in_a_flag() {
+        let file = file("grace = \"30s\"\npark = \"1s\"");
+        let flags = flags(&["--boot-park=30s"]);
+        let loaded = load(&flags, Some(file.path()), &Variables::new()).unwrap();
+        assert!(!loaded.is_given("grace"));
+        assert!(loaded.is_given("park") && loaded.is_given("boot-park"));
     }
 
     #[test]
