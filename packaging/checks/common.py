@@ -2,12 +2,14 @@
 
 import os
 import pathlib
+import queue
 import shlex
 import signal
 import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -68,13 +70,12 @@ def seconds(text):
     return float(text)
 
 
-def become(user, root=None):
+def become(user, root):
     """What a child process does before its program starts: into its root folder, without root's powers."""
 
     def enter():
-        if root:
-            os.chroot(root)
-            os.chdir("/")
+        os.chroot(root)
+        os.chdir("/")
         os.setgroups([])
         os.setgid(user)
         os.setuid(user)
@@ -83,34 +84,48 @@ def become(user, root=None):
 
 
 class Service:
-    """A program under the eye of a small service manager, as systemd runs one of Type=notify."""
+    """A program under the eye of a small service manager, as systemd runs one of Type=notify.
 
-    def __init__(self, command, environment, enter=None, descriptors=(), watchdog=1.0):
-        # An abstract name can be reached from every root folder.
-        name = f"packaging-check-{os.getpid()}-{time.monotonic_ns()}"
-        self.notices = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-        self.notices.bind("\0" + name)
+    `folder` is where its notification socket goes, as the program sees it; `root` is the program's root folder.
+    """
+
+    def __init__(self, command, environment, folder, root="", enter=None, descriptors=(), watchdog=1.0):
+        name = pathlib.Path(folder, f"notify-{time.monotonic_ns()}")
+        outside = pathlib.Path(f"{root}{name}")
+        notices = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        # A socket's name must be short, and the way to the root folder may be long.
+        beside = os.open(outside.parent, os.O_PATH)
+        notices.bind(f"/proc/self/fd/{beside}/{name.name}")
+        os.close(beside)
+        outside.chmod(0o777)
+        self.told = queue.SimpleQueue()
+        threading.Thread(target=self.read, args=[notices], daemon=True).start()
         self.output = tempfile.TemporaryFile("w+")
         self.process = subprocess.Popen(
             command,
-            env={**environment, "NOTIFY_SOCKET": "@" + name, "WATCHDOG_USEC": str(int(watchdog * 1_000_000))},
+            env={**environment, "NOTIFY_SOCKET": str(name), "WATCHDOG_USEC": str(int(watchdog * 1_000_000))},
             preexec_fn=enter,
             pass_fds=descriptors,
             stdout=self.output,
             stderr=subprocess.STDOUT,
         )
 
+    def read(self, notices):
+        # As it comes: a manager that does not read would make the program wait.
+        while True:
+            for notice in notices.recv(4096).decode().splitlines():
+                self.told.put(notice)
+
     def wait_for(self, notice, timeout=10.0):
-        """Waits until the program has told `notice`, such as `READY=1`."""
+        """Waits until the program tells `notice`, such as `READY=1`."""
         deadline = time.monotonic() + timeout
-        while (left := deadline - time.monotonic()) > 0 and self.process.poll() is None:
-            self.notices.settimeout(min(left, 0.2))
+        while (left := deadline - time.monotonic()) > 0:
             try:
-                told = self.notices.recv(4096).decode().splitlines()
-            except TimeoutError:
-                continue
-            if notice in told:
-                return
+                if self.told.get(timeout=min(left, 0.2)) == notice:
+                    return
+            except queue.Empty:
+                if self.process.poll() is not None:
+                    break
         self.fail(f"it did not tell {notice} within {timeout} s")
 
     def stop(self, timeout=15.0):

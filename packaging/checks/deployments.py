@@ -103,7 +103,7 @@ def settings_file():
         "trust-x-forwarded-for": lambda _: False,
     }
     for number, choice in enumerate(choices, 1):
-        choice = uncommented(choice)
+        choice = uncommented("# " + choice)
         part = "\n".join(
             line for line in rest.splitlines() if not exclusive.get(line.partition(" ")[0], lambda _: False)(choice)
         )

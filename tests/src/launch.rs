@@ -95,6 +95,12 @@ impl Launch {
         self
     }
 
+    /// Listens on `port` instead of a free one.
+    pub fn at(mut self, port: u16) -> Self {
+        self.port = Some(port);
+        self
+    }
+
     /// Over `transport`, whatever this run of the tests uses.
     pub fn over(mut self, transport: Transport) -> Self {
         self.transport = transport;

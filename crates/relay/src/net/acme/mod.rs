@@ -33,9 +33,9 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 /// The longest sleep: a clock that was set, or a machine that was suspended, is noticed after it.
-const LONGEST_SLEEP: Duration = Duration::from_secs(60);
+const LONGEST_SLEEP: Duration = Duration::from_secs(relay_core::renewal::ASK_AGAIN_S);
 
-/// For one attempt, with every method: a CA that hangs must not keep the next attempt from coming.
+/// For one attempt: a CA that hangs must not keep the next attempt from coming.
 const ATTEMPT: Duration = Duration::from_secs(180);
 
 /// How often a step is tried when the CA wants newer nonces: it may have several servers, which don't
@@ -43,7 +43,7 @@ const ATTEMPT: Duration = Duration::from_secs(180);
 const NONCE_TRIES: u32 = 4;
 
 /// What a clock that makes a new certificate look old costs the CA: one order in this time.
-const TOO_SOON_S: u64 = 3600;
+const TOO_SOON_S: u64 = 24 * 3600;
 
 /// What is ordered where.
 #[derive(Clone, Debug)]
@@ -148,16 +148,16 @@ impl Acme {
             );
         });
         if let Some(certificate) = cached {
-            let not_after = certificate.shown_not_after();
+            let certificate = Arc::new(certificate);
+            self.renewal.renewed(validity(&certificate));
+            self.stage.certificates.install(certificate.clone());
             self.log.write(
                 Event::CertificateLoaded,
                 &[
                     (Key::Domain, &self.stage.domain),
-                    (Key::NotAfter, &not_after),
+                    (Key::NotAfter, &certificate.shown_not_after()),
                 ],
             );
-            self.renewal.renewed(validity(&certificate));
-            self.stage.certificates.install(Arc::new(certificate));
         }
     }
 
@@ -176,6 +176,8 @@ impl Acme {
     }
 
     async fn attempt(&mut self) {
+        // What a CA asked for in an exchange that went well after all is over.
+        let _ = self.client.take_retry_after_s();
         let key = match self.account_key().await {
             Ok(key) => key,
             Err(failure) => return self.failed(&failure),
@@ -190,17 +192,17 @@ impl Acme {
     async fn succeeded(&mut self, method: Method, issued: Issued) {
         let Issued { certificate, key } = issued;
         let entry = cache::entry(&key, &certificate.certified().cert);
-        let not_after = certificate.shown_not_after();
+        let certificate = Arc::new(certificate);
+        self.renewal.renewed(validity(&certificate));
+        self.stage.certificates.install(certificate.clone());
         self.log.write(
             Event::CertificateIssued,
             &[
                 (Key::Domain, &self.stage.domain),
-                (Key::NotAfter, &not_after),
+                (Key::NotAfter, &certificate.shown_not_after()),
                 (Key::Challenge, &method.name()),
             ],
         );
-        self.renewal.renewed(validity(&certificate));
-        self.stage.certificates.install(Arc::new(certificate));
         if self.renewal.wait_s(now()) == 0 {
             let odd = "it is due for renewal already; check this machine's clock";
             self.log.write(Event::CertificateUnfit, &[(Key::Err, &odd)]);
@@ -224,15 +226,14 @@ impl Acme {
         );
     }
 
-    /// One certificate, by the first method that works.
+    /// One certificate. Each attempt tries one method, since a validation that fails counts against the CA's limits;
+    /// the next attempt tries the other one.
     async fn issue(&self, key: &EcKey) -> Result<(Method, Issued), Failure> {
+        let method = match self.renewal.failures() % 2 {
+            0 => Method::TlsAlpn01,
+            _ => Method::Http01,
+        };
         let account = self.sign_in(key).await?;
-        let method = Method::TlsAlpn01;
-        match self.order(&account, method).await {
-            Err(Failure::Validation(text)) => self.challenge_failed(method, &text),
-            other => return Ok((method, other?)),
-        }
-        let method = Method::Http01;
         let issued = self.order(&account, method).await;
         if let Err(Failure::Validation(text)) = &issued {
             self.challenge_failed(method, text);
