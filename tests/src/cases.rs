@@ -11,16 +11,6 @@ pub const COUNT: u32 = 80;
 
 /// Cases whose subject isn't built yet, and what they are about.
 pub const LATER: &[(u32, &str)] = &[
-    (
-        60,
-        "rate limit: a burst, then 429 on both routes, other addresses unaffected",
-    ),
-    (
-        61,
-        "connection cap: 503 before the handshake, health unaffected",
-    ),
-    (62, "order of cap, header gate and rate limit"),
-    (63, "X-Forwarded-For counts only with the trust flag"),
     (64, "push off: a wake is dropped with one log line"),
     (
         65,
@@ -33,13 +23,4 @@ pub const LATER: &[(u32, &str)] = &[
         "push: answers of the push service are classified, free text isn't logged",
     ),
     (69, "push: a slow push service delays no frame"),
-    (70, "start without mode flags; --version"),
-    (71, "mutually exclusive flags"),
-    (72, "environment contracts"),
-    (73, "addresses of the metrics listener"),
-    (74, "root with capabilities in production mode"),
-    (75, "certificate cache directory"),
-    (76, "host enforcement and port 80 in TLS mode"),
-    (77, "PROXY protocol"),
-    (79, "an occupied port ends the program with exit 1"),
 ];

@@ -1,9 +1,9 @@
 //! HTTP/1.1 by hand, for requests a client library would not send.
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpStream;
 
 use crate::soon;
+use crate::transport::{HOST, Stream};
 use crate::wire::Headers;
 
 /// What a server answered.
@@ -46,20 +46,24 @@ impl Response {
 
 /// The request's text. `Host` and nothing else is added.
 pub(crate) fn request(method: &str, target: &str, headers: Headers<'_>) -> String {
-    let mut text = format!("{method} {target} HTTP/1.1\r\nHost: relay.test\r\n");
+    let mut text = format!("{method} {target} HTTP/1.1\r\nHost: {HOST}\r\n");
     for (name, value) in headers {
         text.push_str(&format!("{name}: {value}\r\n"));
     }
     text + "\r\n"
 }
 
-/// Sends one request on its own connection and reads the answer. (What follows a 101 is no body.)
-pub(crate) async fn send(stream: &mut TcpStream, request: &str) -> Response {
+/// Sends the text of one request and reads the answer. (What follows a 101 is no body.)
+///
+/// # Panics
+/// When there is no answer.
+pub async fn exchange(stream: &mut Stream, request: &str) -> Response {
     soon("an HTTP answer", async {
         stream
             .write_all(request.as_bytes())
             .await
             .expect("the request is sent");
+        stream.flush().await.expect("the request is sent");
         let (mut response, surplus) = read_head(stream).await;
         response.body = surplus;
         let length = match response.status {
@@ -81,7 +85,7 @@ pub(crate) async fn send(stream: &mut TcpStream, request: &str) -> Response {
 }
 
 /// Reads up to the end of the headers; also returns the bytes read beyond it.
-pub(crate) async fn read_head(stream: &mut TcpStream) -> (Response, Vec<u8>) {
+pub(crate) async fn read_head(stream: &mut Stream) -> (Response, Vec<u8>) {
     let mut bytes = Vec::new();
     let mut chunk = [0; 4096];
     let end = loop {

@@ -24,23 +24,30 @@
 
 pub mod cases;
 mod http;
+mod launch;
 mod log;
 mod netns;
 mod peer;
+mod privileges;
+mod process;
 mod raw;
 mod relay;
+mod transport;
 mod wire;
 
 use std::future::Future;
 use std::io::Write as _;
 use std::time::Duration;
 
-pub use http::Response;
+pub use http::{Response, exchange};
+pub use launch::{Ended, Launch, free_port};
 pub use log::{Log, Record};
 pub use netns::Namespace;
 pub use peer::{Daemon, Event, Peer, Phone};
+pub use privileges::{as_nobody, is_root};
 pub use raw::{Frame, Raw, masked, op};
 pub use relay::{Refused, Relay};
+pub use transport::{HOST, Stream, Transport, certificate, tls};
 pub use wire::{
     DAEMON_HEADERS, Envelope, Headers, PHONE_HEADERS, SECRETS, data_envelope, directive, frame,
     json_of,

@@ -8,13 +8,13 @@ use std::time::Duration;
 
 use futures_util::{SinkExt as _, StreamExt as _};
 use serde_json::Value;
-use tokio::net::TcpStream;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Message};
 use tokio_tungstenite::tungstenite::{Bytes, Error};
 use tokio_tungstenite::{WebSocketStream, tungstenite};
 
+use crate::transport::Stream;
 use crate::wire::{Envelope, data_envelope, directive};
 use crate::{SILENCE, soon};
 
@@ -57,9 +57,10 @@ impl Drop for Peer {
 }
 
 impl Peer {
-    pub(crate) fn new(stream: WebSocketStream<TcpStream>, accepted: Vec<(String, String)>) -> Self {
+    pub(crate) fn new(stream: WebSocketStream<Stream>, accepted: Vec<(String, String)>) -> Self {
         let local = stream
             .get_ref()
+            .socket()
             .local_addr()
             .expect("a connected socket has an address");
         let (mut sink, mut source) = stream.split();

@@ -1,13 +1,12 @@
 //! A WebSocket client made of frames by hand, for peers that break the rules, stall or never read.
 
 use std::io;
-use std::net::SocketAddr;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::{TcpSocket, TcpStream};
 
 use crate::http;
 use crate::soon;
+use crate::transport::Stream;
 use crate::wire::Headers;
 
 /// First bytes of frames: FIN (0x80) plus the opcode.
@@ -72,44 +71,19 @@ pub struct Frame {
 
 /// An upgraded connection. It does nothing by itself: it answers no ping and reads only when asked.
 pub struct Raw {
-    stream: TcpStream,
+    stream: Stream,
     inbox: Vec<u8>,
 }
 
 impl Raw {
-    /// Connects and upgrades on `path`. With `receive_buffer` (bytes) the socket's receive buffer
-    /// is kept that small, so that a peer that never reads is soon a peer that can't be written.
-    pub async fn dial(
-        relay: SocketAddr,
-        path: &str,
-        headers: Headers<'_>,
-        receive_buffer: Option<u32>,
-    ) -> Self {
-        let socket = TcpSocket::new_v4().expect("a socket");
-        if let Some(bytes) = receive_buffer {
-            socket
-                .set_recv_buffer_size(bytes)
-                .expect("the buffer is set");
-        }
-        let stream = soon("a TCP connection", socket.connect(relay))
-            .await
-            .expect("it connects");
-        Self::upgrade(stream, path, headers).await
-    }
-
-    /// Upgrades `stream`.
-    pub async fn upgrade(stream: TcpStream, path: &str, headers: Headers<'_>) -> Self {
-        Self::upgrade_with(stream, path, headers, &[]).await
-    }
-
-    /// Upgrades `stream`, with `early` in the same segment as the request: it doesn't wait for the 101.
-    pub async fn upgrade_with(
-        mut stream: TcpStream,
+    /// Upgrades `stream` on `path`, with `early` in the same segment as the request: it doesn't
+    /// wait for the 101.
+    pub async fn upgrade(
+        mut stream: Stream,
         path: &str,
         headers: Headers<'_>,
         early: &[u8],
     ) -> Self {
-        stream.set_nodelay(true).expect("the option is set");
         let upgrade = [
             ("Connection", "Upgrade"),
             ("Upgrade", "websocket"),
@@ -119,6 +93,7 @@ impl Raw {
         let request = http::request("GET", path, &[&upgrade, headers].concat());
         let bytes = [request.as_bytes(), early].concat();
         stream.write_all(&bytes).await.expect("the request is sent");
+        stream.flush().await.expect("the request is sent");
         let (response, inbox) = soon("the 101", http::read_head(&mut stream)).await;
         assert_eq!(response.status, 101, "{response:?}");
         assert_eq!(
@@ -131,10 +106,12 @@ impl Raw {
 
     /// Writes bytes as they are; waits as long as the relay doesn't read.
     pub async fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.stream.write_all(bytes).await
+        self.stream.write_all(bytes).await?;
+        self.stream.flush().await
     }
 
-    /// Writes as many of the bytes as the socket takes at once; waits while it takes none.
+    /// Writes as many of the bytes as the connection takes at once; waits while it takes none.
+    /// On TLS some of them may stay in this process until the next write.
     pub async fn write_some(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.stream.write(bytes).await
     }
@@ -228,14 +205,14 @@ impl Raw {
         while let Ok(Some(_)) = self.read().await {}
     }
 
-    /// Sends FIN: nothing more comes from here, but it still reads.
+    /// Sends FIN (on TLS after its close alert): nothing more comes from here, but it still reads.
     pub async fn half_close(&mut self) {
         self.stream.shutdown().await.expect("the FIN is sent");
     }
 
     /// Ends the connection by a reset.
     pub fn reset(self) {
-        let socket = socket2::SockRef::from(&self.stream);
+        let socket = socket2::SockRef::from(self.stream.socket());
         socket
             .set_linger(Some(std::time::Duration::ZERO))
             .expect("the option is set");

@@ -1,27 +1,24 @@
 //! The program under test.
 
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
-use std::path::PathBuf;
-use std::process::{ExitStatus, Stdio};
-use std::time::{Duration, SystemTime};
+use std::collections::BTreeMap;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::process::ExitStatus;
 
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
-use tokio::net::TcpStream;
-use tokio::process::{Child, Command};
+use tokio::net::{TcpSocket, TcpStream};
+use tokio::process::Child;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
 use tokio_tungstenite::tungstenite::http::{HeaderName, HeaderValue};
 
 use crate::http::{self, Response};
+use crate::launch::{Launch, METRICS};
 use crate::log::Log;
 use crate::peer::{self, Daemon, Peer, Phone};
 use crate::raw::Raw;
+use crate::transport::{HOST, Stream, Transport};
 use crate::wire::{DAEMON_HEADERS, Headers, PHONE_HEADERS, SECRETS};
 use crate::{eventually, soon};
-
-/// What the harness sets unless the test says otherwise: no rate limit (every test dials from one
-/// address), and no parking at boot (a phone without a daemon is turned away at once).
-const DEFAULTS: [(&str, &str); 2] = [("--rate-burst", "0"), ("--boot-park", "0s")];
 
 /// A refused upgrade.
 #[derive(Debug)]
@@ -35,9 +32,10 @@ pub struct Refused {
 /// A running relay. It is killed when this is dropped; then its log is searched for secrets.
 pub struct Relay {
     child: Child,
-    pid: Pid,
+    pub(crate) pid: Pid,
     addr: SocketAddr,
-    metrics: SocketAddr,
+    listeners: BTreeMap<&'static str, SocketAddr>,
+    transport: Transport,
     /// What it printed.
     pub log: Log,
 }
@@ -63,65 +61,45 @@ impl Relay {
     /// # Panics
     /// When it doesn't start.
     pub async fn start(args: &[&str]) -> Self {
-        Self::start_on(Ipv4Addr::LOCALHOST, args).await
+        Launch::new(args).with_defaults().start().await
     }
 
     /// As [`Relay::start`], listening on `ip` (the metrics stay on 127.0.0.1).
     pub async fn start_on(ip: Ipv4Addr, args: &[&str]) -> Self {
-        let defaults = DEFAULTS.iter().filter(|(name, _)| !args.contains(name));
-        let mut all: Vec<&str> = defaults.flat_map(|(name, value)| [*name, *value]).collect();
-        all.extend(args);
-        Self::start_bare(ip, &all).await
+        Launch::new(args).with_defaults().on(ip).start().await
     }
 
-    /// As [`Relay::start_on`], with no option but the two listeners and `args`.
-    pub async fn start_bare(ip: Ipv4Addr, args: &[&str]) -> Self {
-        for _ in 0..5 {
-            let listen = SocketAddr::from((ip, free_port(ip)));
-            let metrics = SocketAddr::from(([127, 0, 0, 1], free_port(Ipv4Addr::LOCALHOST)));
-            match Self::try_start(listen, metrics, args).await {
-                Ok(relay) => return relay,
-                // Another process took the port between our look and the program's bind.
-                Err(log) if log.contains("listener failed") => {}
-                Err(log) => panic!("the relay didn't start with {args:?}:\n{log}"),
-            }
-        }
-        panic!("found no free port in five attempts");
+    /// As [`Relay::start`], with no option but the two listeners and `args`.
+    pub async fn start_bare(args: &[&str]) -> Self {
+        Launch::new(args).start().await
     }
 
-    async fn try_start(
+    pub(crate) fn new(
+        mut child: Child,
         addr: SocketAddr,
-        metrics: SocketAddr,
-        args: &[&str],
-    ) -> Result<Self, String> {
-        let mut child = Command::new(program())
-            .args([
-                "--insecure-listen",
-                &addr.to_string(),
-                "--metrics-listen",
-                &metrics.to_string(),
-            ])
-            .args(args)
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped())
-            .kill_on_drop(true)
-            .spawn()
-            .expect("the program can be executed");
+        listeners: BTreeMap<&'static str, SocketAddr>,
+        transport: Transport,
+    ) -> Self {
         let log = Log::collect(child.stderr.take().expect("stderr is piped"));
         let pid = child
             .id()
             .and_then(|id| Pid::from_raw(id as i32))
             .expect("it was just started");
-        let mut relay = Self {
+        Self {
             child,
             pid,
             addr,
-            metrics,
+            listeners,
+            transport,
             log,
-        };
+        }
+    }
+
+    /// Waits until it accepts connections; when it ends instead, its log.
+    pub(crate) async fn serving(mut self) -> Result<Self, String> {
+        let addr = self.addr;
         let serves = eventually("the relay to serve", || {
-            let ended = relay
+            let ended = self
                 .child
                 .try_wait()
                 .expect("the child can be waited for")
@@ -135,8 +113,8 @@ impl Relay {
         })
         .await;
         match serves {
-            true => Ok(relay),
-            false => Err(relay.log.lines().join("\n")),
+            true => Ok(self),
+            false => Err(self.log.lines().join("\n")),
         }
     }
 
@@ -147,7 +125,32 @@ impl Relay {
 
     /// Where it serves metrics.
     pub fn metrics_addr(&self) -> SocketAddr {
-        self.metrics
+        self.listener(METRICS)
+    }
+
+    /// The address it was given by `flag`.
+    pub fn listener(&self, flag: &str) -> SocketAddr {
+        self.listeners[flag]
+    }
+
+    // --- connections ---
+
+    /// A connection to it, ready for a request.
+    pub async fn connect(&self) -> Stream {
+        self.transport.connect(self.addr).await
+    }
+
+    /// A TCP connection to it from `source`, and nothing on it yet.
+    pub async fn tcp_from(&self, source: Ipv4Addr) -> TcpStream {
+        let socket = TcpSocket::new_v4().expect("a socket");
+        socket.bind((source, 0).into()).expect("a local address");
+        let stream = soon("a TCP connection", socket.connect(self.addr)).await;
+        stream.expect("the relay accepts")
+    }
+
+    /// Makes `tcp` ready for a request, by a TLS handshake if it serves TLS.
+    pub async fn over(&self, tcp: TcpStream) -> Stream {
+        self.transport.over(tcp).await
     }
 
     // --- peers ---
@@ -189,20 +192,17 @@ impl Relay {
 
     /// A WebSocket connection on `path` with exactly `headers` beside the handshake's own.
     pub async fn upgrade(&self, path: &str, headers: Headers<'_>) -> Result<Peer, Refused> {
-        let stream = soon("a TCP connection", TcpStream::connect(self.addr)).await;
-        self.upgrade_on(stream.expect("the relay accepts"), path, headers)
-            .await
+        self.upgrade_on(self.connect().await, path, headers).await
     }
 
     /// As [`Relay::upgrade`], on a connection that exists.
     pub async fn upgrade_on(
         &self,
-        stream: TcpStream,
+        stream: Stream,
         path: &str,
         headers: Headers<'_>,
     ) -> Result<Peer, Refused> {
-        stream.set_nodelay(true).expect("the option is set");
-        let url = format!("ws://{}{path}", self.addr);
+        let url = format!("ws://{HOST}:{}{path}", self.addr.port());
         let mut request = url.into_client_request().expect("a valid URL");
         for (name, value) in headers {
             let name = HeaderName::from_bytes(name.as_bytes()).expect("a header name");
@@ -238,38 +238,50 @@ impl Relay {
         (daemon, phone, conn_id)
     }
 
-    /// A phone made by hand; see [`Raw::dial`] for `receive_buffer`.
+    /// A phone made by hand; see [`Relay::raw`].
     pub async fn raw_phone(&self, server_id: &str, receive_buffer: Option<u32>) -> Raw {
         let headers = [&[("x-pyrycode-server", server_id)], PHONE_HEADERS].concat();
-        Raw::dial(self.addr, "/v1/client", &headers, receive_buffer).await
+        self.raw("/v1/client", &headers, receive_buffer).await
     }
 
     /// A daemon made by hand.
     pub async fn raw_daemon(&self, server_id: &str) -> Raw {
         let headers = [&[("x-pyrycode-server", server_id)], DAEMON_HEADERS].concat();
-        Raw::dial(self.addr, "/v1/server", &headers, None).await
+        self.raw("/v1/server", &headers, None).await
+    }
+
+    /// A peer made by hand, on `path`. With `receive_buffer` (bytes) the socket's receive buffer is
+    /// kept that small, so that a peer that never reads is soon a peer that can't be written.
+    pub async fn raw(&self, path: &str, headers: Headers<'_>, receive_buffer: Option<u32>) -> Raw {
+        let socket = TcpSocket::new_v4().expect("a socket");
+        if let Some(bytes) = receive_buffer {
+            socket
+                .set_recv_buffer_size(bytes)
+                .expect("the buffer is set");
+        }
+        let tcp = soon("a TCP connection", socket.connect(self.addr)).await;
+        let stream = self.over(tcp.expect("the relay accepts")).await;
+        Raw::upgrade(stream, path, headers, &[]).await
     }
 
     // --- HTTP ---
 
     /// One plain request to the public listener.
     pub async fn http(&self, method: &str, target: &str, headers: Headers<'_>) -> Response {
-        let mut stream = TcpStream::connect(self.addr)
-            .await
-            .expect("the relay accepts");
-        http::send(&mut stream, &http::request(method, target, headers)).await
+        let mut stream = self.connect().await;
+        http::exchange(&mut stream, &http::request(method, target, headers)).await
     }
 
     /// One request to the metrics listener.
     pub async fn http_metrics(&self, target: &str) -> Response {
-        let mut stream = TcpStream::connect(self.metrics)
-            .await
-            .expect("the relay accepts");
-        http::send(
-            &mut stream,
-            &http::request("GET", target, &[("Connection", "close")]),
-        )
-        .await
+        self.http_of(METRICS, target).await
+    }
+
+    /// One request to the listener that was given by `flag`.
+    pub async fn http_of(&self, flag: &str, target: &str) -> Response {
+        let mut stream = Transport::Plain.connect(self.listener(flag)).await;
+        let request = http::request("GET", target, &[("Connection", "close")]);
+        http::exchange(&mut stream, &request).await
     }
 
     /// `connected_binaries` and `connected_phones` of `/healthz`.
@@ -332,70 +344,5 @@ impl Relay {
         soon("the relay to exit", self.child.wait())
             .await
             .expect("the child can be waited for")
-    }
-
-    /// Its resident memory in bytes.
-    pub fn resident_bytes(&self) -> usize {
-        let path = format!("/proc/{}/status", self.pid.as_raw_nonzero());
-        let status = std::fs::read_to_string(path).expect("the process is there");
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-        let kib = line
-            .and_then(|l| l.trim().strip_suffix(" kB"))
-            .and_then(|n| n.parse().ok());
-        kib.map(|kib: usize| kib * 1024)
-            .expect("a VmRSS line in kB")
-    }
-
-    /// How many file descriptors it has open.
-    pub fn descriptors(&self) -> usize {
-        let path = format!("/proc/{}/fd", self.pid.as_raw_nonzero());
-        std::fs::read_dir(path)
-            .expect("the process is there")
-            .count()
-    }
-
-    /// Waits until its resident memory is at most `limit` bytes.
-    pub async fn expect_resident_at_most(&self, limit: usize) {
-        let what = format!("resident memory of at most {} KiB", limit / 1024);
-        eventually(&what, || async {
-            (self.resident_bytes() <= limit).then_some(())
-        })
-        .await;
-    }
-}
-
-/// The program: `PYRYCODE_RELAY_BIN`, else the one beside this test's own executable.
-fn program() -> PathBuf {
-    let path = match std::env::var_os("PYRYCODE_RELAY_BIN") {
-        Some(path) => PathBuf::from(path),
-        None => {
-            // target/<profile>/deps/<test> -> target/<profile>/pyrycode-relay
-            let test = std::env::current_exe().expect("a test knows its own path");
-            let profile = test.ancestors().nth(2).expect("it lies in <profile>/deps");
-            profile.join("pyrycode-relay")
-        }
-    };
-    assert!(
-        path.is_file(),
-        "no program at {}: run scripts/test, or `cargo build -p pyrycode-relay` first \
-         (PYRYCODE_RELAY_BIN names another one)",
-        path.display()
-    );
-    path
-}
-
-/// A port of `ip` that nobody listens on. Below the kernel's range for outgoing connections, so
-/// that no connection of another test takes it meanwhile.
-fn free_port(ip: Ipv4Addr) -> u16 {
-    let now = SystemTime::now()
-        .duration_since(SystemTime::UNIX_EPOCH)
-        .unwrap_or(Duration::ZERO);
-    let mut seed = now.subsec_nanos() ^ std::process::id().wrapping_mul(0x9e37_79b9);
-    loop {
-        seed = seed.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-        let port = 10_000 + (seed >> 16) as u16 % 22_000;
-        if TcpListener::bind((ip, port)).is_ok() {
-            return port;
-        }
     }
 }

@@ -5,7 +5,6 @@ use relay_tests::{
     Envelope, Event, PHONE_HEADERS, Raw, Relay, data_envelope, frame, json_of, masked, op, soon,
 };
 use serde_json::{Value, json};
-use tokio::net::TcpStream;
 
 #[tokio::test]
 async fn c33_a_phones_frame_reaches_the_binary_in_an_envelope() {
@@ -382,8 +381,8 @@ async fn frames_sent_before_the_101_are_not_lost() {
     let mut early = masked(op::TEXT, frame(1).as_bytes());
     early.extend(masked(op::TEXT, large.as_bytes()));
     let rest = early.split_off(10_000);
-    let stream = TcpStream::connect(relay.addr()).await.unwrap();
-    let mut phone = Raw::upgrade_with(stream, "/v1/client", &headers, &early).await;
+    let stream = relay.connect().await;
+    let mut phone = Raw::upgrade(stream, "/v1/client", &headers, &early).await;
     phone.write(&rest).await.unwrap();
     let conn_id = daemon.expect_frame(&frame(1)).await;
     daemon.expect_frame_from(&conn_id, &large).await;

@@ -4,7 +4,6 @@
 use std::time::{Duration, Instant};
 
 use relay_tests::{Event, Relay, frame, op, within};
-use std::net::Ipv4Addr;
 
 /// What a busy machine may add to a timer.
 const SLACK: Duration = Duration::from_secs(4);
@@ -112,7 +111,7 @@ async fn a_message_has_30_seconds(relay: &Relay) {
 
 #[tokio::test]
 async fn the_defaults_are_what_the_documentation_says() {
-    let relay = Relay::start_bare(Ipv4Addr::LOCALHOST, &[]).await;
+    let relay = Relay::start_bare(&[]).await;
     relay.daemon("gracing").await.cut().await;
     relay
         .log
@@ -139,7 +138,7 @@ async fn the_defaults_are_what_the_documentation_says() {
 /// The default limits that need no waiting.
 #[tokio::test]
 async fn default_caps_let_a_home_in_and_stop_a_flood_of_dials() {
-    let relay = Relay::start_bare(Ipv4Addr::LOCALHOST, &[]).await;
+    let relay = Relay::start_bare(&[]).await;
     let _daemon = relay.daemon("home").await;
     let mut phones = Vec::new();
     for _ in 0..16 {

@@ -223,13 +223,13 @@ async fn a_slow_loris_of_three_hundred_sockets() {
     let before = relay.resident_bytes();
     let mut sockets = Vec::new();
     for _ in 0..300 {
-        let mut socket = TcpStream::connect(relay.addr()).await.unwrap();
+        let mut socket = relay.connect().await;
         socket
             .write_all(b"GET /v1/client HTTP/1.1\r\nHost: relay.test\r\nX-A: ")
             .await
             .unwrap();
         sockets.push(tokio::spawn(async move {
-            let (mut source, mut sink) = socket.into_split();
+            let (mut source, mut sink) = tokio::io::split(socket);
             let dribble = async {
                 // A byte at a time keeps a careless server waiting for ever.
                 while sink.write_all(b"a").await.is_ok() {

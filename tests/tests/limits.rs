@@ -111,7 +111,7 @@ async fn nesting_is_bounded_on_both_legs() {
 #[tokio::test]
 async fn a_request_that_never_ends_is_cut_after_the_http_timeout() {
     let relay = Relay::start(&["--header-timeout", "120s", "--http-timeout", "1s"]).await;
-    let mut stream = tokio::net::TcpStream::connect(relay.addr()).await.unwrap();
+    let mut stream = relay.connect().await;
     let head = b"GET /healthz HTTP/1.1\r\nHost: a\r\n";
     tokio::io::AsyncWriteExt::write_all(&mut stream, head)
         .await

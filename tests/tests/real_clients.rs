@@ -4,14 +4,14 @@
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
-use relay_tests::{Relay, within};
+use relay_tests::{Relay, Transport, certificate, within};
 use tokio::process::Command;
 
 fn here(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
 }
 
-/// Runs `program script ws://…`; it exits with 0 when everything it checks held.
+/// Runs `program script URL`; it exits with 0 when everything it checks held.
 async fn exchange(program: &Path, script: &Path, needs: &Path) {
     assert!(
         needs.exists(),
@@ -19,8 +19,17 @@ async fn exchange(program: &Path, script: &Path, needs: &Path) {
         needs.display()
     );
     let relay = Relay::start(&[]).await;
+    let scheme = match Transport::of_this_run() {
+        Transport::Plain => "ws",
+        Transport::Tls => "wss",
+    };
     let mut command = Command::new(program);
-    command.arg(script).arg(format!("ws://{}", relay.addr()));
+    command
+        .arg(script)
+        .arg(format!("{scheme}://{}", relay.addr()))
+        // Whom to trust, each in its own way: Node's, and OpenSSL's, which Python uses.
+        .env("NODE_EXTRA_CA_CERTS", certificate("ca.pem"))
+        .env("SSL_CERT_FILE", certificate("ca.pem"));
     let child = command.stdin(Stdio::null()).kill_on_drop(true).output();
     let output = within(
         std::time::Duration::from_secs(60),

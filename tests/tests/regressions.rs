@@ -1,7 +1,7 @@
 //! One test for each defect that a review or a user found, named for what went wrong.
 #![allow(clippy::unwrap_used, reason = "in a test, a panic is the report")]
 
-use relay_tests::{Raw, Relay, eventually, frame, op, soon};
+use relay_tests::{Relay, eventually, frame, op, soon};
 
 const MIB: usize = 1 << 20;
 
@@ -117,7 +117,7 @@ async fn what_a_departed_phone_had_parked_is_given_back() {
     let large = format!("\"{}\"", "x".repeat(50_000));
     for outage in 1..=5_u32 {
         // It answers no ping, so nothing proves that it read what it was sent.
-        let holder = Raw::dial(relay.addr(), "/v1/server", &headers, None).await;
+        let holder = relay.raw("/v1/server", &headers, None).await;
         let mut phone = relay.phone("home").await;
         phone.send(&frame(1));
         relay
@@ -152,7 +152,7 @@ async fn a_holder_that_breaks_a_rule_leaves_no_gap() {
         relay_tests::DAEMON_HEADERS,
     ]
     .concat();
-    let mut holder = Raw::dial(relay.addr(), "/v1/server", &headers, Some(4096)).await;
+    let mut holder = relay.raw("/v1/server", &headers, Some(4096)).await;
     let mut loud = relay.phone("home").await;
     let mut quiet = relay.phone("home").await;
     quiet.send("\"first\"");
@@ -177,7 +177,7 @@ async fn a_holder_that_breaks_a_rule_leaves_no_gap() {
     eventually("the broken connection's end", ended).await;
     relay.expect_counts(0, 2).await;
 
-    let mut next = Raw::dial(relay.addr(), "/v1/server", &headers, None).await;
+    let mut next = relay.raw("/v1/server", &headers, None).await;
     loud.expect_close(4404, "binary reclaimed server-id").await;
     quiet.expect_close(4404, "binary reclaimed server-id").await;
     for _ in 0..2 {

@@ -164,7 +164,7 @@ async fn the_same_process_resumes_from_its_own_stuck_connection() {
         HOME,
     ]
     .concat();
-    let mut stuck = relay_tests::Raw::dial(relay.addr(), "/v1/server", &headers, None).await;
+    let mut stuck = relay.raw("/v1/server", &headers, None).await;
     let mut silent = relay.phone("home").await;
     let mut unlucky = relay.phone("home").await;
     for n in 0..60 {

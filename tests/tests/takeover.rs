@@ -37,7 +37,7 @@ async fn a_holder_on_a_dead_path_is_taken_over_within_the_dead_path_time() {
     };
     let relay = Relay::start_on(namespace.host, &[]).await;
     let stream = match namespace.connect(relay.addr()).await {
-        Ok(stream) => stream,
+        Ok(tcp) => relay.over(tcp).await,
         Err(why) => return skipped(test, &why),
     };
     let headers = [

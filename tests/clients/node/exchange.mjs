@@ -1,4 +1,4 @@
-// One exchange through the relay with npm `ws`, on both legs. Usage: node exchange.mjs ws://HOST:PORT
+// One exchange through the relay with npm `ws`, on both legs. Usage: node exchange.mjs ws[s]://HOST:PORT
 // Prints one `ok` line per check; exits with 1 at the first that fails.
 import assert from 'node:assert/strict';
 import WebSocket from 'ws';

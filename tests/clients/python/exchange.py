@@ -1,6 +1,6 @@
 """One exchange through the relay with `websockets`, on both legs.
 
-Usage: exchange.py ws://HOST:PORT. Prints one `ok` line per check; exits with 1 at the first that fails.
+Usage: exchange.py ws[s]://HOST:PORT. Prints one `ok` line per check; exits with 1 at the first that fails.
 """
 
 import asyncio

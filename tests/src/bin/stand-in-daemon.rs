@@ -1,11 +1,11 @@
 //! A daemon in a process of its own, so that a test can stop that process: claims a server-id,
-//! reads (and so answers pings), and prints what it sees, one line each.
+//! reads (and so answers pings), and prints what it sees, one line each. It speaks what its parent's
+//! run of the tests speaks.
 //!
 //! Usage: `stand-in-daemon HOST:PORT SERVER-ID`
 
 use futures_util::StreamExt as _;
-use relay_tests::DAEMON_HEADERS;
-use tokio::net::TcpStream;
+use relay_tests::{DAEMON_HEADERS, Transport};
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
 use tokio_tungstenite::tungstenite::http::{HeaderName, HeaderValue};
@@ -23,9 +23,8 @@ async fn main() {
             .headers_mut()
             .append(name, HeaderValue::from_str(value).expect("a header value"));
     }
-    let stream = TcpStream::connect(address)
-        .await
-        .expect("the relay accepts");
+    let address = address.parse().expect("an IP address and a port");
+    let stream = Transport::of_this_run().connect(address).await;
     let (mut socket, _) = tokio_tungstenite::client_async(request, stream)
         .await
         .expect("a 101 for the daemon");

@@ -1,0 +1,115 @@
+//! A relay that has a name answers to no other, and its port 80 answers the CA and nobody else.
+#![allow(clippy::unwrap_used, reason = "in a test, a panic is the report")]
+
+use std::net::Ipv4Addr;
+
+use relay_tests::{HOST, Launch, Relay, Response, Stream, Transport, exchange, tls};
+
+const ROUTES: [&str; 6] = [
+    "/healthz",
+    "/livez",
+    "/readyz",
+    "/v1/server",
+    "/v1/client",
+    "/nowhere",
+];
+
+async fn named() -> Relay {
+    let launch = Launch::new(&["--domain", HOST, "--rate-burst", "0"]);
+    launch.over(Transport::Tls).start().await
+}
+
+async fn get(stream: &mut Stream, path: &str, host: &str) -> Response {
+    let request = format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
+    exchange(stream, &request).await
+}
+
+#[tokio::test]
+async fn c76_another_host_is_421_on_every_path() {
+    let relay = named().await;
+    let port = relay.addr().port();
+    for host in [
+        HOST,
+        "Relay.TEST",
+        &format!("{HOST}:{port}"),
+        "RELAY.test:1",
+    ] {
+        let health = get(&mut relay.connect().await, "/healthz", host).await;
+        assert_eq!(health.status, 200, "{host}");
+        let gate = get(&mut relay.connect().await, "/v1/client", host).await;
+        assert_eq!(gate.status, 400, "{host}");
+    }
+    for host in [
+        "other.test",
+        "relay.test.other.test",
+        "xrelay.test",
+        "127.0.0.1",
+        "[::1]",
+        "",
+    ] {
+        for path in ROUTES {
+            let answer = get(&mut relay.connect().await, path, host).await;
+            assert_eq!(answer.status, 421, "{host} {path}");
+            assert_eq!(answer.header("content-length"), Some("0"), "{host} {path}");
+            assert!(answer.body.is_empty());
+        }
+    }
+    // Peers are served.
+    let (mut daemon, mut phone, _) = relay.pair("home").await;
+    daemon.expect_alive().await;
+    phone.expect_alive().await;
+}
+
+#[tokio::test]
+async fn c76_another_name_in_the_tls_handshake_is_no_handshake() {
+    let relay = named().await;
+    // The certificate is also for this address, and an address is not sent as SNI.
+    for name in ["other.test", "sub.relay.test", "127.0.0.1"] {
+        let tcp = relay.tcp_from(Ipv4Addr::LOCALHOST).await;
+        let error = tls(tcp, name).await.expect_err(name).to_string();
+        assert!(error.contains("alert"), "the relay ended it: {error}");
+    }
+    relay.expect_counts(0, 0).await;
+}
+
+/// Without a name (ours; the reference always has one) every host is served.
+#[tokio::test]
+async fn without_a_domain_every_host_is_served() {
+    let relay = Launch::new(&[]).over(Transport::Tls).start().await;
+    for host in [HOST, "other.test"] {
+        let health = get(&mut relay.connect().await, "/healthz", host).await;
+        assert_eq!(health.status, 200, "{host}");
+    }
+    let tcp = relay.tcp_from(Ipv4Addr::LOCALHOST).await;
+    let mut stream = tls(tcp, "127.0.0.1").await.unwrap();
+    assert_eq!(get(&mut stream, "/healthz", "a").await.status, 200);
+}
+
+#[tokio::test]
+async fn c76_port_80_answers_challenges_and_redirects_nobody() {
+    let folder = tempfile::tempdir().unwrap();
+    let relay = Launch::new(&["--domain", HOST])
+        .args(&["--cert-cache", folder.path().to_str().unwrap()])
+        // Nobody is there: no certificate, and no challenge.
+        .args(&["--acme-directory", "https://127.0.0.1:1/directory"])
+        .over_tls_with_its_own_certificate()
+        .listener("--http-listen")
+        .start()
+        .await;
+    let challenge = "/.well-known/acme-challenge/token";
+    let port_80 = relay.listener("--http-listen");
+    for (path, host, status) in [
+        ("/", HOST, 404),
+        ("/healthz", HOST, 404),
+        ("/v1/server", HOST, 404),
+        ("/metrics", HOST, 404),
+        ("/.well-known/acme-challenge/", HOST, 404),
+        (challenge, HOST, 404),
+        (challenge, "other.test", 403),
+    ] {
+        let mut stream = Transport::Plain.connect(port_80).await;
+        let answer = get(&mut stream, path, host).await;
+        assert_eq!(answer.status, status, "{path} of {host}");
+        assert_eq!(answer.header("location"), None, "{path} of {host}");
+    }
+}
