@@ -30,6 +30,7 @@ mod netns;
 mod peer;
 mod privileges;
 mod process;
+mod proxies;
 mod raw;
 mod relay;
 mod transport;
@@ -45,9 +46,10 @@ pub use log::{Log, Record};
 pub use netns::Namespace;
 pub use peer::{Daemon, Event, Peer, Phone};
 pub use privileges::{as_nobody, is_root};
+pub use proxies::{Proxy, packaged, server_program};
 pub use raw::{Frame, Raw, masked, op};
 pub use relay::{Refused, Relay};
-pub use transport::{HOST, Stream, Transport, certificate, tls};
+pub use transport::{HOST, Stream, Transport, certificate, tcp_from, tls};
 pub use wire::{
     DAEMON_HEADERS, Envelope, Headers, PHONE_HEADERS, SECRETS, data_envelope, directive, frame,
     json_of,
