@@ -46,6 +46,7 @@ pub struct Launch {
     transport: Transport,
     certificate: bool,
     ip: Ipv4Addr,
+    port: Option<u16>,
     listeners: Vec<&'static str>,
 }
 
@@ -59,6 +60,7 @@ impl Launch {
             transport: Transport::of_this_run(),
             certificate: true,
             ip: Ipv4Addr::LOCALHOST,
+            port: None,
             listeners: Vec::new(),
         }
     }
@@ -84,6 +86,18 @@ impl Launch {
     /// Listens on `ip` instead of 127.0.0.1 (the other listeners stay there).
     pub fn on(mut self, ip: Ipv4Addr) -> Self {
         self.ip = ip;
+        self
+    }
+
+    /// Listens on this port instead of a free one.
+    pub fn port(mut self, port: u16) -> Self {
+        self.port = Some(port);
+        self
+    }
+
+    /// Listens on `port` instead of a free one.
+    pub fn at(mut self, port: u16) -> Self {
+        self.port = Some(port);
         self
     }
 
@@ -133,7 +147,8 @@ impl Launch {
 
     /// Starts it on free ports, without waiting.
     pub fn spawn(mut self) -> Relay {
-        let addr = SocketAddr::from((self.ip, free_port(self.ip)));
+        let port = self.port.unwrap_or_else(|| free_port(self.ip));
+        let addr = SocketAddr::from((self.ip, port));
         if !self.args.iter().any(|arg| arg == METRICS) {
             self.listeners.push(METRICS);
         }

@@ -111,6 +111,15 @@ impl Log {
         Self { lines, count }
     }
 
+    /// Waits for the end of the stream: the program has closed it.
+    pub async fn ended(&self) {
+        let mut count = self.count.clone();
+        soon("the end of the log", async {
+            while count.changed().await.is_ok() {}
+        })
+        .await;
+    }
+
     /// Every line so far.
     pub fn lines(&self) -> Vec<String> {
         self.lines

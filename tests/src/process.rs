@@ -2,6 +2,8 @@
 
 use std::collections::BTreeSet;
 
+use rustix::process::{Resource, Rlimit, prlimit};
+
 use crate::eventually;
 use crate::relay::Relay;
 
@@ -35,6 +37,15 @@ impl Relay {
             (self.resident_bytes() <= limit).then_some(())
         })
         .await;
+    }
+
+    /// Lets it write files of any size, if it was started with a soft limit.
+    pub fn lift_file_size_limit(&self) {
+        let unlimited = Rlimit {
+            current: None,
+            maximum: None,
+        };
+        prlimit(Some(self.pid), Resource::Fsize, unlimited).expect("the limit is lifted");
     }
 
     /// The TCP ports on which it listens, in order.

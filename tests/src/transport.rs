@@ -11,6 +11,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
+use tokio_rustls::rustls::client::Resumption;
 use tokio_rustls::rustls::crypto::aws_lc_rs::default_provider;
 use tokio_rustls::rustls::pki_types::pem::PemObject as _;
 use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName};
@@ -77,23 +78,45 @@ pub async fn tcp_from(source: Ipv4Addr, to: SocketAddr) -> io::Result<TcpStream>
 /// # Errors
 /// What the handshake failed with.
 pub async fn tls(tcp: TcpStream, name: &str) -> io::Result<Stream> {
-    static CONNECTOR: OnceLock<TlsConnector> = OnceLock::new();
-    let connector = CONNECTOR.get_or_init(|| {
+    static TRUST: OnceLock<Trust> = OnceLock::new();
+    let trust = TRUST.get_or_init(|| {
         let ca = std::fs::read(certificate("ca.pem")).expect("the fixture is there");
+        Trust::new(CertificateDer::from_pem_slice(&ca).expect("a certificate in PEM"))
+    });
+    trust.tls(tcp, name).await
+}
+
+/// A client that trusts one certificate, and what that has signed.
+#[derive(Clone)]
+pub struct Trust(TlsConnector);
+
+impl Trust {
+    /// Trusts `root`.
+    ///
+    /// # Panics
+    /// When it is no certificate.
+    pub fn new(root: CertificateDer<'static>) -> Self {
         let mut roots = RootCertStore::empty();
-        roots
-            .add(CertificateDer::from_pem_slice(&ca).expect("a certificate in PEM"))
-            .expect("a certificate that can be trusted");
-        let config = ClientConfig::builder_with_provider(Arc::new(default_provider()))
+        roots.add(root).expect("a certificate that can be trusted");
+        let mut config = ClientConfig::builder_with_provider(Arc::new(default_provider()))
             .with_safe_default_protocol_versions()
             .expect("the provider has the default versions")
             .with_root_certificates(roots)
             .with_no_client_auth();
-        TlsConnector::from(Arc::new(config))
-    });
-    let name = ServerName::try_from(name.to_owned()).expect("a host name or an address");
-    let stream = connector.connect(name, tcp).await?;
-    Ok(Stream::Tls(Box::new(stream)))
+        // A resumed session shows no certificate, and remembers the one before.
+        config.resumption = Resumption::disabled();
+        Self(TlsConnector::from(Arc::new(config)))
+    }
+
+    /// As [`tls`].
+    ///
+    /// # Errors
+    /// What the handshake failed with.
+    pub async fn tls(&self, tcp: TcpStream, name: &str) -> io::Result<Stream> {
+        let name = ServerName::try_from(name.to_owned()).expect("a host name or an address");
+        let stream = self.0.connect(name, tcp).await?;
+        Ok(Stream::Tls(Box::new(stream)))
+    }
 }
 
 /// The path of a file of `fixtures/tls`: `ca.pem`, `leaf.pem` or `leaf.key`.
@@ -120,6 +143,18 @@ impl Stream {
             Self::Plain(tcp) => tcp,
             Self::Tls(tls) => tls.get_ref().0,
         }
+    }
+
+    /// The certificate that the relay showed, in DER.
+    ///
+    /// # Panics
+    /// On plain TCP.
+    pub fn shown(&self) -> Vec<u8> {
+        let Self::Tls(tls) = self else {
+            panic!("no certificate on plain TCP")
+        };
+        let chain = tls.get_ref().1.peer_certificates();
+        chain.expect("the handshake is over")[0].to_vec()
     }
 }
 

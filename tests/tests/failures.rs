@@ -1,4 +1,3 @@
-//! (Written already by main, merged there: leave this file as it is.)
 //! What breaks around the relay: no descriptors left, a clock that jumps. Who is connected doesn't notice.
 #![allow(clippy::unwrap_used, reason = "in a test, a panic is the report")]
 

@@ -1,7 +1,7 @@
 //! What an operator sees: metrics, log format, the two listeners.
 #![allow(clippy::unwrap_used, reason = "in a test, a panic is the report")]
 
-use relay_tests::{Relay, frame};
+use relay_tests::{Launch, Relay, Transport, frame};
 
 #[tokio::test]
 async fn every_series_of_the_reference_is_exported_from_the_start() {
@@ -176,7 +176,11 @@ fn is_rfc3339_with_milliseconds(text: &str) -> bool {
 #[tokio::test]
 async fn the_start_is_logged_with_version_and_mode() {
     let relay = Relay::start(&[]).await;
-    let starting = relay.log.wait("starting", &[("mode", "insecure")]).await;
+    let mode = match Transport::of_this_run() {
+        Transport::Plain => "insecure",
+        Transport::Tls => "tls-files",
+    };
+    let starting = relay.log.wait("starting", &[("mode", mode)]).await;
     assert!(starting.get("version").is_some_and(|v| !v.is_empty()));
     assert_eq!(starting.get("listen"), Some(&*relay.addr().to_string()));
     let metrics = relay.metrics_addr().to_string();
@@ -196,4 +200,80 @@ async fn flags_may_be_spelled_with_one_dash_or_two_and_with_an_equals_sign() {
     relay
         .expect_metric("pyrycode_relay_grace_expiries_total", 1.0)
         .await;
+}
+
+/// Lives through a daemon's and a phone's connection, and one line of each level.
+async fn exercise(relay: &mut Relay) {
+    let mut daemon = relay.daemon("home \"quoted\"").await;
+    let mut phone = relay.phone("home \"quoted\"").await;
+    daemon.hear(&mut phone).await;
+    daemon.send("garbage");
+    daemon.close_phone("client-nobody", None, 4401);
+    daemon.expect_alive().await;
+    relay.terminate();
+    relay.exited().await;
+}
+
+#[tokio::test]
+async fn with_log_format_json_every_line_is_an_object() {
+    let mut relay = Relay::start(&["--log-format", "json"]).await;
+    exercise(&mut relay).await;
+    relay.log.ended().await;
+    let mut events = Vec::new();
+    for line in relay.log.lines() {
+        let record: serde_json::Value = serde_json::from_str(&line).unwrap();
+        let text = |key: &str| {
+            record[key]
+                .as_str()
+                .unwrap_or_else(|| panic!("{key}: {line}"))
+        };
+        assert!(
+            is_rfc3339_with_milliseconds(&format!("time={}", text("time"))),
+            "{line}"
+        );
+        assert!(matches!(text("level"), "INFO" | "WARN" | "ERROR"), "{line}");
+        if text("msg") == "server_claimed" {
+            assert_eq!(text("server_id"), "home \"quoted\"");
+            assert_eq!(text("remote"), "127.0.0.1");
+        }
+        events.push(text("msg").to_owned());
+    }
+    for expected in ["starting", "server_claimed", "shutdown complete"] {
+        assert!(
+            events.iter().any(|event| event == expected),
+            "{expected}: {events:?}"
+        );
+    }
+    // A refusal, too.
+    let flags = ["--insecure-listen", "127.0.0.1:0", "--log-format", "json"];
+    let ended = Launch::new(&flags).ended().await;
+    assert_eq!(ended.code, Some(2));
+    let line: serde_json::Value = serde_json::from_str(ended.stderr.trim()).unwrap();
+    assert_eq!(line["msg"], "refusing to start: invalid listener address");
+    assert_eq!(line["level"], "ERROR");
+}
+
+#[tokio::test]
+async fn log_level_leaves_out_what_is_less_important() {
+    for (level, infos, warnings) in [
+        ("info", true, true),
+        ("warn", false, true),
+        ("error", false, false),
+    ] {
+        let mut relay = Relay::start(&["--log-level", level]).await;
+        exercise(&mut relay).await;
+        // The end of the log comes with the end of the program.
+        relay.log.ended().await;
+        let records = relay.log.records();
+        let has = |level: &str| records.iter().any(|record| record.level == level);
+        assert_eq!(
+            (has("INFO"), has("WARN")),
+            (infos, warnings),
+            "{level}: {records:?}"
+        );
+    }
+    // What ends the program is said at every level.
+    let flags = ["--insecure-listen", "127.0.0.1:0", "--log-level", "error"];
+    let ended = Launch::new(&flags).ended().await;
+    ended.refusal(2, "refusing to start: invalid listener address");
 }

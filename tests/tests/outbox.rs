@@ -89,3 +89,46 @@ async fn c49_a_burst_of_small_frames_arrives_in_order() {
         phone.expect_frame(&frame(n)).await;
     }
 }
+
+/// Beyond its first 64 KiB an outbox draws from a budget that all share, and must leave as much as it holds.
+#[tokio::test]
+async fn no_queue_gets_more_of_the_common_budget_than_it_leaves() {
+    const MIB: usize = 1 << 20;
+    let relay = Relay::start(&["--write-timeout", "60s", "--queue-bytes", "2097152"]).await;
+    let mut daemon = relay.daemon("home").await;
+    let mut hogs = Vec::new();
+    for _ in 0..4 {
+        let mut hog = relay.raw_phone("home", Some(4096)).await;
+        hog.send(&frame(1)).await;
+        hogs.push((daemon.expect_frame(&frame(1)).await, hog));
+    }
+    let large = json_of(100_000);
+    let before = relay.resident_bytes();
+    for (conn_id, _) in &hogs {
+        let fields = [("conn_id", &**conn_id)];
+        let mut sent = 0;
+        while relay
+            .log
+            .count("binary_forwarder_phone_enqueue_failed", &fields)
+            == 0
+        {
+            sent += large.len();
+            assert!(sent < 8 * MIB, "{sent} bytes, and no end of its share");
+            daemon.send_to(conn_id, &large);
+            daemon.expect_alive().await;
+        }
+        // Its own limit of 4 MiB and the sockets' buffers would have taken 6.5 MB and more.
+        assert!(sent < 5_500_000, "{sent} bytes");
+        daemon.expect_notice(conn_id, 1011).await;
+    }
+    // One that reads gets a burst as large as many messages, whatever the others did.
+    let mut newcomer = relay.phone("home").await;
+    let conn_id = daemon.hear(&mut newcomer).await;
+    for _ in 0..20 {
+        daemon.send_to(&conn_id, &large);
+    }
+    for _ in 0..20 {
+        newcomer.expect_frame(&large).await;
+    }
+    relay.expect_resident_at_most(before + 16 * MIB).await;
+}

@@ -5,7 +5,8 @@
 //! - [`hub`] holds every server-id's slot: who holds it, which phones it has, who is waiting for what.
 //!   Frames don't pass through it; it makes and cuts the links they travel on.
 //! - [`session`] is one connection's life: heartbeat, deadlines, the closing handshake.
-//! - [`outbox`], [`park`] and [`bucket`] count what may be queued, kept and admitted.
+//! - [`outbox`], [`park`] and [`bucket`] count what may be queued, kept and admitted; [`budget`] is what all outboxes
+//!   share.
 //! - [`lobby`] holds who is accepted and not answered yet; [`forwarded`] says who calls through proxies of ours.
 //! - [`drain`] spreads the closes of a shutdown; [`renewal`] says when a certificate is renewed.
 //! - [`invariant`] says what must hold of a hub after every step.
@@ -14,6 +15,7 @@
 #![forbid(unsafe_code)]
 
 pub mod bucket;
+pub mod budget;
 pub mod drain;
 pub mod forwarded;
 pub mod hub;
@@ -30,6 +32,7 @@ pub mod slot;
 pub mod time;
 
 pub use bucket::{Buckets, Concurrent, RetryAfter, SourceKey, source_key};
+pub use budget::Budget;
 pub use drain::Drain;
 pub use hub::{Counts, Hub};
 pub use ids::{Conn, Instance, ServerId};

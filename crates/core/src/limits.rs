@@ -16,6 +16,18 @@ pub const OUTBOX_BYTES: usize = 4 * 1024 * 1024;
 /// allocation take (a tiny item takes up to 150 bytes). It bounds an outbox to 65,536 items, however small they are.
 pub const OUTBOX_ITEM_BYTES: usize = 64;
 
+/// What every outbox may hold without drawing on the bytes that all of them share: planned into the connection limit,
+/// and more than nearly all peers ever have waiting.
+pub const QUEUE_FREE_BYTES: usize = 64 * 1024;
+
+/// What an outbox draws at once from the bytes that all share: large enough that the common counter is touched
+/// rarely, small against any sensible budget.
+pub const QUEUE_STEP_BYTES: usize = 64 * 1024;
+
+/// Of the bytes that a queue is to leave free for what is sent about others (close notices), those for which it draws
+/// in time: some 60 notices. The whole would keep a budget busy with bytes that are nearly never used.
+pub const QUEUE_SPARE_BYTES: usize = 8 * 1024;
+
 /// What one parked phone may have waiting, in bytes. A handshake's first message is far below 1 KiB; the rest is
 /// room for a client that doesn't wait for its answer.
 pub const PARK_PHONE_BYTES: usize = 65_536;

@@ -2,12 +2,14 @@
 
 use std::collections::VecDeque;
 
+use crate::budget::{Budget, Share};
 use crate::limits;
 
 /// Why an item was not queued.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
 pub enum Overflow {
-    /// The budget is exceeded for the first time: close the connection. What was waiting is gone.
+    /// Its own budget, or its share of the common one, is exceeded for the first time: close the connection. What was
+    /// waiting is gone.
     #[error("outbox is full")]
     First,
     /// It was exceeded before: the connection is being closed already.
@@ -18,25 +20,29 @@ pub enum Overflow {
     Closed,
 }
 
-/// A first-in, first-out queue with a budget in bytes.
+/// A first-in, first-out queue with a budget in bytes, and a share of the [`Budget`] `B` of all queues.
 ///
 /// An item costs its bytes plus [`limits::OUTBOX_ITEM_BYTES`], and is charged from its push until the writer says
-/// that it is written. An empty outbox keeps next to no memory.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Outbox<T> {
+/// that it is written. An empty outbox keeps next to no memory. What is drawn from the common budget follows what is
+/// charged, in steps, and is given back when the outbox is dropped.
+#[derive(Debug)]
+pub struct Outbox<T, B: Budget> {
     items: VecDeque<(T, usize)>,
     budget_bytes: usize,
     charged_bytes: usize,
+    share: Share<B>,
     refusal: Option<Overflow>,
 }
 
-impl<T> Outbox<T> {
-    /// An empty outbox; what is charged never exceeds `budget_bytes`.
-    pub const fn new(budget_bytes: usize) -> Self {
+impl<T, B: Budget> Outbox<T, B> {
+    /// An empty outbox; what is charged never exceeds `budget_bytes`, nor what is drawn from `common` by more than
+    /// [`limits::QUEUE_FREE_BYTES`].
+    pub const fn new(budget_bytes: usize, common: B) -> Self {
         Self {
             items: VecDeque::new(),
             budget_bytes,
             charged_bytes: 0,
+            share: Share::new(common),
             refusal: None,
         }
     }
@@ -50,7 +56,7 @@ impl<T> Outbox<T> {
         if let Some(refusal) = self.refusal {
             return Err(refusal);
         }
-        if !self.fits(bytes) {
+        if !self.has_room(bytes, 0) {
             self.clear();
             self.refusal = Some(Overflow::Later);
             return Err(Overflow::First);
@@ -61,10 +67,15 @@ impl<T> Outbox<T> {
         Ok(())
     }
 
-    /// Whether an item of `bytes` bytes would be accepted now.
-    pub fn fits(&self, bytes: usize) -> bool {
+    /// Whether an item of `bytes` bytes would be accepted now and leave `spare_bytes` of the outbox's own budget free.
+    /// If so, its share of the common budget is drawn: with [`limits::QUEUE_SPARE_BYTES`] of the spare ones at most.
+    pub fn has_room(&mut self, bytes: usize, spare_bytes: usize) -> bool {
+        let charged_bytes = self.charged_bytes.saturating_add(cost_bytes(bytes));
+        let covered_bytes =
+            charged_bytes.saturating_add(spare_bytes.min(limits::QUEUE_SPARE_BYTES));
         self.refusal.is_none()
-            && self.charged_bytes.saturating_add(cost_bytes(bytes)) <= self.budget_bytes
+            && charged_bytes.saturating_add(spare_bytes) <= self.budget_bytes
+            && self.share.cover(covered_bytes)
     }
 
     /// Takes the oldest item and what it costs. It stays charged until [`written`](Self::written) is told that
@@ -81,8 +92,9 @@ impl<T> Outbox<T> {
     }
 
     /// Items of this total cost, popped before, are written or given up.
-    pub const fn written(&mut self, cost_bytes: usize) {
+    pub fn written(&mut self, cost_bytes: usize) {
         self.charged_bytes = self.charged_bytes.saturating_sub(cost_bytes);
+        self.share.settle(self.charged_bytes);
     }
 
     /// Drops everything that waits and refuses later items.
@@ -97,6 +109,7 @@ impl<T> Outbox<T> {
         self.charged_bytes -= waiting;
         self.items.clear();
         self.shrink();
+        self.share.settle(self.charged_bytes);
     }
 
     /// Bytes charged now, those under way included.
@@ -133,11 +146,12 @@ const fn cost_bytes(bytes: usize) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::budget::tests::Counted;
     use proptest::prelude::*;
 
     #[test]
     fn sixteen_of_the_largest_envelopes_fill_the_budget() {
-        let mut outbox = Outbox::new(limits::OUTBOX_BYTES);
+        let mut outbox = Outbox::new(limits::OUTBOX_BYTES, ());
         for n in 0..16 {
             assert_eq!(outbox.push(n, 262_069), Ok(()));
         }
@@ -146,7 +160,7 @@ mod tests {
 
     #[test]
     fn empty_items_are_bounded_too() {
-        let mut outbox = Outbox::new(limits::OUTBOX_BYTES);
+        let mut outbox = Outbox::new(limits::OUTBOX_BYTES, ());
         let accepted = (0..70_000)
             .take_while(|_| outbox.push((), 0).is_ok())
             .count();
@@ -155,7 +169,7 @@ mod tests {
 
     #[test]
     fn the_first_overflow_drops_what_waits_and_later_ones_stay_quiet() {
-        let mut outbox = Outbox::new(200);
+        let mut outbox = Outbox::new(200, ());
         assert_eq!(outbox.push('a', 36), Ok(()));
         assert_eq!(outbox.push('b', 36), Ok(()));
         assert_eq!(outbox.pop(), Some(('a', 100)));
@@ -168,18 +182,27 @@ mod tests {
     }
 
     #[test]
+    fn absurd_sizes_are_refused_not_wrapped() {
+        let common = Counted::new(usize::MAX);
+        let mut outbox = Outbox::new(usize::MAX, &common);
+        assert_eq!(outbox.push((), 1), Ok(()));
+        assert!(!outbox.has_room(usize::MAX, usize::MAX));
+        assert_eq!(outbox.push((), usize::MAX), Err(Overflow::First));
+    }
+
+    #[test]
     fn an_item_stays_charged_until_it_is_written() {
-        let mut outbox = Outbox::new(100);
+        let mut outbox = Outbox::new(100, ());
         assert_eq!(outbox.push((), 36), Ok(()));
         let (_, cost) = outbox.pop().unwrap();
-        assert!(!outbox.fits(0));
+        assert!(!outbox.has_room(0, 0));
         outbox.written(cost);
-        assert!(outbox.fits(36) && !outbox.fits(37));
+        assert!(outbox.has_room(36, 0) && !outbox.has_room(37, 0));
     }
 
     #[test]
     fn a_closed_outbox_refuses() {
-        let mut outbox = Outbox::new(1_000);
+        let mut outbox = Outbox::new(1_000, ());
         assert_eq!(outbox.push((), 1), Ok(()));
         outbox.close();
         assert!(outbox.is_empty() && outbox.is_closed());
@@ -188,12 +211,118 @@ mod tests {
 
     #[test]
     fn an_emptied_outbox_gives_its_memory_back() {
-        let mut outbox = Outbox::new(limits::OUTBOX_BYTES);
+        let mut outbox = Outbox::new(limits::OUTBOX_BYTES, ());
         for n in 0..1_000 {
             assert_eq!(outbox.push(n, 10), Ok(()));
         }
         while outbox.pop().is_some() {}
         assert!(outbox.items.capacity() <= limits::OUTBOX_KEPT_ITEMS);
+    }
+
+    #[test]
+    fn what_is_spare_stays_free() {
+        let mut outbox = Outbox::new(1_000, ());
+        assert_eq!(outbox.push((), 36), Ok(()));
+        assert!(outbox.has_room(336, 500) && !outbox.has_room(337, 500));
+        assert!(outbox.has_room(836, 0));
+        outbox.close();
+        assert!(!outbox.has_room(0, 0));
+    }
+
+    const KIB: usize = 1024;
+
+    #[test]
+    fn beyond_its_first_bytes_an_outbox_draws_and_gives_back() {
+        let common = Counted::new(1_000 * KIB);
+        let mut outbox = Outbox::new(limits::OUTBOX_BYTES, &common);
+        let item_bytes = 16 * KIB - limits::OUTBOX_ITEM_BYTES;
+        let drawn_after = |outbox: &mut Outbox<(), _>, items: usize| {
+            for _ in 0..items {
+                assert_eq!(outbox.push((), item_bytes), Ok(()));
+            }
+            1_000 * KIB - common.left_bytes.get()
+        };
+        assert_eq!(drawn_after(&mut outbox, 4), 0);
+        assert_eq!(drawn_after(&mut outbox, 1), 64 * KIB);
+        assert_eq!(drawn_after(&mut outbox, 3), 64 * KIB);
+        assert_eq!(drawn_after(&mut outbox, 1), 128 * KIB);
+        let costs: Vec<usize> = std::iter::from_fn(|| outbox.pop())
+            .map(|(_, cost)| cost)
+            .collect();
+        assert_eq!(
+            1_000 * KIB - common.left_bytes.get(),
+            128 * KIB,
+            "popped is not written"
+        );
+        costs.into_iter().for_each(|cost| outbox.written(cost));
+        assert_eq!(common.left_bytes.get(), 1_000 * KIB);
+    }
+
+    #[test]
+    fn the_common_budget_refuses_a_push_as_its_own_does() {
+        let common = Counted::new(192 * KIB);
+        let mut greedy = Outbox::new(limits::OUTBOX_BYTES, &common);
+        let pushed = (0..)
+            .take_while(|_| greedy.push((), 10 * KIB) == Ok(()))
+            .count();
+        assert_eq!(
+            pushed, 12,
+            "64 KiB are free, and 64 of the 192 can be drawn"
+        );
+        assert_eq!(greedy.push((), 0), Err(Overflow::Later));
+        assert_eq!(
+            (greedy.queued_bytes(), common.left_bytes.get()),
+            (0, 192 * KIB)
+        );
+    }
+
+    #[test]
+    fn a_question_drops_nothing() {
+        let common = Counted::new(0);
+        let mut outbox = Outbox::new(limits::OUTBOX_BYTES, &common);
+        assert_eq!(outbox.push((), 50 * KIB), Ok(()));
+        assert!(!outbox.has_room(64 * KIB, 0));
+        assert!(
+            !outbox.has_room(6 * KIB, 1024 * KIB),
+            "some of what is spare counts"
+        );
+        assert!(outbox.has_room(5 * KIB, 1024 * KIB), "but not all of it");
+        assert_eq!((outbox.len(), outbox.push((), 10 * KIB)), (1, Ok(())));
+    }
+
+    #[test]
+    fn every_end_gives_everything_back() {
+        let common = Counted::new(1_000 * KIB);
+        let full = || {
+            let mut outbox = Outbox::new(limits::OUTBOX_BYTES, &common);
+            (0..30).for_each(|_| assert_eq!(outbox.push((), 10 * KIB), Ok(())));
+            outbox
+        };
+        let ends: [fn(&mut Outbox<(), &Counted>); 4] = [
+            |outbox| outbox.clear(),
+            |outbox| outbox.close(),
+            |outbox| assert_eq!(outbox.push((), 5_000 * KIB), Err(Overflow::First)),
+            |outbox| {
+                while let Some((_, cost)) = outbox.pop() {
+                    outbox.written(cost);
+                }
+            },
+        ];
+        for end in ends {
+            let mut outbox = full();
+            end(&mut outbox);
+            assert_eq!(common.left_bytes.get(), 1_000 * KIB);
+            // With one item under way, what it needs is kept until it is written, or all is dropped.
+            let mut outbox = full();
+            let (_, cost) = outbox.pop().unwrap();
+            end(&mut outbox);
+            outbox.written(cost);
+            assert_eq!(common.left_bytes.get(), 1_000 * KIB);
+        }
+        let mut outbox = full();
+        let _ = outbox.pop();
+        drop(outbox);
+        assert_eq!(common.left_bytes.get(), 1_000 * KIB);
     }
 
     #[derive(Clone, Debug)]
@@ -219,7 +348,7 @@ mod tests {
         #[test]
         fn agrees_with_two_lists_and_a_sum(ops in prop::collection::vec(op(), 0..200)) {
             const BUDGET: usize = 1_500;
-            let mut outbox = Outbox::new(BUDGET);
+            let mut outbox = Outbox::new(BUDGET, ());
             let (mut waiting, mut under_way) = (Vec::<(usize, usize)>::new(), Vec::<usize>::new());
             let mut refusal = None;
             for (n, op) in ops.into_iter().enumerate() {
@@ -264,6 +393,49 @@ mod tests {
                 prop_assert_eq!(outbox.len(), waiting.len());
                 prop_assert!(outbox.queued_bytes() <= BUDGET);
             }
+        }
+
+        /// Many outboxes with one common budget: what is drawn is what is missing from it, after every operation; each
+        /// queue is covered, and none holds on to what it doesn't need.
+        #[test]
+        fn nothing_of_the_common_budget_is_lost(
+            common_kib in 0usize..3_000,
+            ops in prop::collection::vec((0usize..8, op(), any::<bool>()), 0..300),
+        ) {
+            let common = Counted::new(common_kib * KIB);
+            let new = || (Outbox::<(), _>::new(1_000 * KIB, &common), Vec::<usize>::new());
+            let mut all: Vec<_> = (0..8).map(|_| new()).collect();
+            for (at, op, dropped) in ops {
+                let (outbox, under_way) = &mut all[at];
+                match op {
+                    // Up to 300 KiB.
+                    Op::Push(kib) => {
+                        let closed = outbox.is_closed();
+                        let (left, held) = (common.left_bytes.get(), outbox.share.drawn_bytes());
+                        let after = outbox.queued_bytes() + cost_bytes(kib * KIB);
+                        let step = limits::QUEUE_STEP_BYTES;
+                        let drawn = after.saturating_sub(limits::QUEUE_FREE_BYTES).next_multiple_of(step).max(held);
+                        let fits = after <= 1_000 * KIB && (drawn == held || drawn + drawn - held <= left);
+                        prop_assert_eq!(outbox.push((), kib * KIB).is_ok(), !closed && fits);
+                    }
+                    Op::Pop => under_way.extend(outbox.pop().map(|(_, cost)| cost)),
+                    Op::Written => under_way.drain(..).for_each(|cost| outbox.written(cost)),
+                    Op::Clear => outbox.clear(),
+                    Op::Close if dropped => all[at] = new(),
+                    Op::Close => outbox.close(),
+                }
+                let drawn = |outbox: &Outbox<_, _>| outbox.share.drawn_bytes();
+                let total: usize = all.iter().map(|(outbox, _)| drawn(outbox)).sum();
+                prop_assert_eq!(total + common.left_bytes.get(), common_kib * KIB);
+                for (outbox, _) in &all {
+                    let queued = outbox.queued_bytes();
+                    prop_assert!(queued <= limits::QUEUE_FREE_BYTES + drawn(outbox));
+                    prop_assert!(drawn(outbox) <= queued + limits::QUEUE_STEP_BYTES);
+                    prop_assert!(queued > limits::QUEUE_FREE_BYTES / 2 || drawn(outbox) == 0);
+                }
+            }
+            drop(all);
+            prop_assert_eq!(common.left_bytes.get(), common_kib * KIB);
         }
     }
 }

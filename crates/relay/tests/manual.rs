@@ -20,7 +20,11 @@ fn tables() -> String {
         if own != heading {
             heading = own;
             let gap = if text.is_empty() { "" } else { "\n" };
-            write!(text, "{gap}**{own}**\n\n| flag | default | |\n|---|---|---|\n").unwrap();
+            write!(
+                text,
+                "{gap}**{own}**\n\n| flag | default | |\n|---|---|---|\n"
+            )
+            .unwrap();
         }
         let (default, help) = default_and_help(arg);
         let name = arg.get_long().unwrap();
@@ -32,7 +36,11 @@ fn tables() -> String {
 /// A default that is computed is named at the end of the help, in brackets.
 fn default_and_help(arg: &Arg) -> (String, String) {
     let help = arg.get_help().unwrap().to_string();
-    let values: Vec<_> = arg.get_default_values().iter().map(|v| v.to_string_lossy()).collect();
+    let values: Vec<_> = arg
+        .get_default_values()
+        .iter()
+        .map(|v| v.to_string_lossy())
+        .collect();
     match help.split_once(" [default: ") {
         Some((help, default)) => (default.trim_end_matches(']').to_owned(), help.to_owned()),
         None if values.is_empty() => ("–".to_owned(), help),

@@ -48,11 +48,23 @@ impl fmt::Display for Origin {
     }
 }
 
+/// One setting as it is in force.
+pub(crate) struct Value {
+    /// The setting.
+    pub(crate) name: String,
+    /// As it was written.
+    pub(crate) text: String,
+    /// Where.
+    pub(crate) origin: Origin,
+    /// Whether somebody chose it: a flag, or another value than the default.
+    given: bool,
+}
+
 /// The settings in force, as text and read.
 pub(crate) struct Loaded {
     pub(super) settings: Settings,
-    /// Name, value as written, and origin of every setting, in the order of the list.
-    pub(crate) values: Vec<(String, String, Origin)>,
+    /// Every setting, in the order of the list.
+    pub(crate) values: Vec<Value>,
     /// Variables that look like settings and are none.
     pub(crate) unknown_variables: Vec<String>,
 }
@@ -63,11 +75,10 @@ impl Loaded {
         &self.settings
     }
 
-    /// Whether the setting has a value that somebody wrote down.
+    /// Whether somebody chose the setting's value. A file or an environment that spells the default out chooses
+    /// nothing; a flag does, as in the Go relay.
     pub(crate) fn is_given(&self, name: &str) -> bool {
-        self.values
-            .iter()
-            .any(|(n, _, origin)| n == name && *origin != Origin::Default)
+        self.values.iter().any(|v| v.name == name && v.given)
     }
 }
 
@@ -126,10 +137,19 @@ fn finish(
         |error: clap::Error| Refusal::new(Event::RefusedSettings).with(Key::Err, said(&error));
     let matches = matches.map_err(invalid)?;
     let settings = Settings::from_arg_matches(&matches).map_err(invalid)?;
+    let defaults = parse(std::iter::empty()).map_err(invalid)?;
     let values = names.iter().map(|name| {
-        let default = || (raw(&matches, name), Origin::Default);
-        let (value, origin) = layers.remove(&**name).unwrap_or_else(default);
-        (name.clone(), value, origin)
+        let default = raw(&defaults, name);
+        let (text, origin) = match layers.remove(&**name) {
+            Some(written) => written,
+            None => (default.clone(), Origin::Default),
+        };
+        Value {
+            name: name.clone(),
+            given: origin == Origin::Flag || text != default,
+            text,
+            origin,
+        }
     });
     let values = values.collect();
     let known = |variable: &String| {
@@ -301,8 +321,8 @@ mod tests {
     }
 
     fn value(loaded: &Loaded, name: &str) -> (String, Origin) {
-        let found = loaded.values.iter().find(|(n, _, _)| n == name);
-        found.map(|(_, v, o)| (v.clone(), o.clone())).unwrap()
+        let found = loaded.values.iter().find(|v| v.name == name);
+        found.map(|v| (v.text.clone(), v.origin.clone())).unwrap()
     }
 
     #[test]
@@ -354,6 +374,15 @@ mod tests {
                 .to_string()
                 .contains("/nowhere/x.toml")
         );
+    }
+
+    #[test]
+    fn a_default_that_is_spelled_out_counts_as_given_only_in_a_flag() {
+        let file = file("grace = \"30s\"\npark = \"1s\"");
+        let flags = flags(&["--boot-park=30s"]);
+        let loaded = load(&flags, Some(file.path()), &Variables::new()).unwrap();
+        assert!(!loaded.is_given("grace"));
+        assert!(loaded.is_given("park") && loaded.is_given("boot-park"));
     }
 
     #[test]

@@ -170,6 +170,10 @@ pub struct Config {
     pub message_bytes: usize,
     /// Frames queued for one phone at most, in bytes, with 64 more for each.
     pub outbox_bytes: usize,
+    /// Frames queued for all peers together at most, in bytes, beyond the first 64 KiB of each; `None`: a quarter of
+    /// the memory of this machine. A queue may take no more of it than it leaves for the others: half, if it is the
+    /// only one.
+    pub queue_bytes: Option<usize>,
     /// Frames kept for all parked phones at most, in bytes.
     pub park_total_bytes: usize,
     /// Frames kept for one parked phone at most, in bytes.
@@ -207,6 +211,7 @@ impl Default for Config {
             rate_per_minute: 60,
             message_bytes: limits::MESSAGE_BYTES,
             outbox_bytes: limits::OUTBOX_BYTES,
+            queue_bytes: None,
             park_total_bytes: limits::PARK_TOTAL_BYTES,
             park_phone_bytes: limits::PARK_PHONE_BYTES,
             policy: Policy::default(),
@@ -243,6 +248,7 @@ impl Loaded {
             rate_per_minute: s.rate_per_minute,
             message_bytes: s.message_limit,
             outbox_bytes: s.outbox_limit,
+            queue_bytes: s.queue_bytes,
             park_total_bytes: s.park_bytes,
             park_phone_bytes: s.park_phone_bytes,
             policy: s.policy(),

@@ -1,6 +1,6 @@
 //! `pyrycode-relay check-config`: what is in force, and where each value comes from.
 
-use super::layers::Loaded;
+use super::layers::{Loaded, Value};
 use super::{Certificate, Public, default_cache};
 use crate::boot::Refusal;
 use crate::os::rlimit;
@@ -9,17 +9,15 @@ use std::fmt::Write as _;
 /// The settings as a configuration file that says the same, each with its origin.
 pub(crate) fn text(loaded: &Loaded) -> String {
     let mut text = String::new();
-    let written = |(name, value, _): &(String, String, _)| match effective(name, value) {
-        Some((value, _)) => format!("{name} = {value}"),
-        None => format!("# {name} is not set"),
-    };
     let lines = loaded.values.iter().map(|setting| {
-        let why = effective(&setting.0, &setting.1).and_then(|(_, why)| why);
-        let origin = match why {
-            Some(why) => format!("{}: {why}", setting.2),
-            None => setting.2.to_string(),
-        };
-        (written(setting), origin)
+        let Value {
+            name, text, origin, ..
+        } = setting;
+        match effective(name, text) {
+            None => (format!("# {name} is not set"), origin.to_string()),
+            Some((value, None)) => (format!("{name} = {value}"), origin.to_string()),
+            Some((value, Some(why))) => (format!("{name} = {value}"), format!("{origin}: {why}")),
+        }
     });
     let lines: Vec<(String, String)> = lines.collect();
     let width = lines

@@ -133,7 +133,7 @@ pub(crate) struct Settings {
     #[arg(long, value_name = "BYTES", default_value_t = limits::OUTBOX_BYTES, value_parser = at_least_one, help_heading = "Limits")]
     pub(super) outbox_limit: usize,
     /// Frames queued for all peers beyond the first 64 KiB of each, in bytes [default: a quarter of memory]
-    #[arg(long, value_name = "BYTES", help_heading = "Limits")]
+    #[arg(long, value_name = "BYTES", value_parser = at_least_a_mebibyte, help_heading = "Limits")]
     pub(super) queue_bytes: Option<usize>,
     /// Frames kept for all waiting phones together, in bytes
     #[arg(long, value_name = "BYTES", default_value_t = limits::PARK_TOTAL_BYTES, help_heading = "Limits")]
@@ -249,6 +249,14 @@ fn at_least_one(text: &str) -> Result<usize, String> {
         Ok(0) => Err("must be at least 1".into()),
         Ok(n) => Ok(n),
         Err(error) => Err(format!("{error}; write a whole number")),
+    }
+}
+
+/// With less, one full-sized message on an otherwise empty queue could be refused.
+fn at_least_a_mebibyte(text: &str) -> Result<usize, String> {
+    match at_least_one(text)? {
+        n if n >= 1024 * 1024 => Ok(n),
+        _ => Err("must be at least 1048576".into()),
     }
 }
 

@@ -12,6 +12,9 @@ const HANDSHAKE_SHARE: u64 = 16;
 /// included, with room for a frame in flight.
 const PLANNED_CONNECTION_BYTES: u64 = 64 * 1024;
 
+/// Least of the default for queued frames, in bytes: some dozen peers with a full outbox.
+const MIN_QUEUE_BYTES: u64 = 64 * 1024 * 1024;
+
 /// Raises the soft limit of open descriptors to the hard one and returns it.
 fn raise_descriptors() -> u64 {
     let limit = getrlimit(Resource::Nofile);
@@ -60,13 +63,12 @@ impl Machine {
         usize::try_from((self.descriptors / HANDSHAKE_SHARE).clamp(8, 65_536)).unwrap_or(usize::MAX)
     }
 
-    /// The default of `--queue-bytes`: a quarter of the memory, and 64 MiB where that is not known or little.
+    /// The default of `--queue-bytes`: a quarter of the memory, since half of it is planned for connections.
     pub(crate) fn queue_bytes(self) -> usize {
         let quarter = self.memory_bytes.map_or(0, |bytes| bytes / 4);
-        usize::try_from(quarter.max(64 * 1024 * 1024)).unwrap_or(usize::MAX)
+        usize::try_from(quarter.max(MIN_QUEUE_BYTES)).unwrap_or(usize::MAX)
     }
 }
-
 /// Memory this process may use: the smallest of the machine's and the limits of its control groups.
 /// `None` where none can be read.
 fn memory_bytes() -> Option<u64> {
@@ -125,6 +127,20 @@ mod tests {
         assert_eq!(cap(20_000, None), 18_686);
         assert_eq!(cap(20_000, Some(256 << 20)), 2_048);
         assert_eq!(cap(64, Some(1 << 40)), 1);
+    }
+
+    #[test]
+    fn queued_frames_get_a_quarter_of_the_memory() {
+        let queue = |memory_bytes| {
+            let machine = Machine {
+                descriptors: 1,
+                memory_bytes,
+            };
+            machine.queue_bytes()
+        };
+        assert_eq!(queue(Some(2 << 30)), 512 << 20);
+        assert_eq!(queue(Some(64 << 20)), 64 << 20);
+        assert_eq!(queue(None), 64 << 20);
     }
 
     #[test]

@@ -15,13 +15,15 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::observe::log::{Event, Key, Log};
 use crate::observe::metrics::Metrics;
+use crate::os::rlimit::Machine;
+use crate::session::budget::QueueBudget;
 use crate::session::item::Item;
 use crate::session::peer::{Leg, NOTICE_BYTES, Peer, Route};
 use relay_core::bucket::RetryAfter;
 use relay_core::drain::Drain;
 use relay_core::{
-    Conn, Counts, Effects, Hub, Input, Instance, Millis, Overflow, ParkBudget, Path, PhoneEnd,
-    ServerId,
+    Conn, Counts, Effects, Hub, Input, Instance, Millis, Outbox, Overflow, ParkBudget, Path,
+    PhoneEnd, ServerId,
 };
 use relay_proto::close::Cause;
 use std::collections::{HashMap, VecDeque};
@@ -38,6 +40,8 @@ pub(crate) struct Router {
     pub(crate) metrics: Arc<Metrics>,
     state: Mutex<State>,
     park: Mutex<ParkBudget>,
+    /// Shared by the outboxes of all connections.
+    queue: Arc<QueueBudget>,
     next_conn: AtomicU64,
     /// The hub's next deadline may be earlier than the one the timer sleeps for.
     rescheduled: Notify,
@@ -89,7 +93,11 @@ impl Router {
     pub(crate) fn new(config: Config, clock: Clock, log: Log) -> Self {
         let hub = Hub::new(config.policy.clone(), clock.now());
         let park = ParkBudget::new(config.park_total_bytes);
+        let queue_bytes = config
+            .queue_bytes
+            .unwrap_or_else(|| Machine::look().queue_bytes());
         Self {
+            queue: Arc::new(QueueBudget::new(queue_bytes)),
             park: Mutex::new(park.with_phone_bytes(config.park_phone_bytes)),
             config,
             clock,
@@ -144,14 +152,14 @@ impl Router {
         remote: &str,
     ) -> Seat {
         let conn = self.next_conn();
-        let outbox_bytes = self.binary_outbox_bytes();
+        let outbox = self.outbox(self.binary_outbox_bytes());
         let conn_id = format!("server-{server}-{:08x}", random());
         let mut state = self.lock();
         let table = Self::table(&mut state, server);
         let leg = Leg::Binary {
             resumable: instance.is_some(),
         };
-        let peer = Peer::new(conn, leg, table, conn_id, remote, version, outbox_bytes);
+        let peer = Peer::new(conn, leg, table, conn_id, remote, version, outbox);
         let seat = self.seat(&mut state, peer);
         self.step(&mut state, server, Input::Claim { conn, instance });
         drop(state);
@@ -174,8 +182,8 @@ impl Router {
         }
         let conn_id = table::phone_conn_id(server, suffix);
         let leg = Leg::Phone { suffix };
-        let outbox_bytes = self.config.outbox_bytes;
-        let peer = Peer::new(conn, leg, table, conn_id, remote, device_name, outbox_bytes);
+        let outbox = self.outbox(self.config.outbox_bytes);
+        let peer = Peer::new(conn, leg, table, conn_id, remote, device_name, outbox);
         self.seat(&mut state, peer)
     }
 
@@ -189,6 +197,10 @@ impl Router {
             peer.close(Cause::ShuttingDown);
         }
         Seat::new(self.clone(), peer)
+    }
+
+    fn outbox(&self, budget_bytes: usize) -> Outbox<Item, Arc<QueueBudget>> {
+        Outbox::new(budget_bytes, self.queue.clone())
     }
 
     /// What may wait for one binary: each phone fills its window, and one read of frames beyond it.
@@ -362,7 +374,7 @@ impl Router {
             }
         }
         // Others may hold on to it for its name: not to what it never got.
-        drop(peer.drain());
+        peer.retire();
         if state.peers.is_empty() {
             self.emptied.notify_waiters();
         }

@@ -1,13 +1,14 @@
 //! An endpoint that sends every message back: the codec and the session loop without a relay around
 //! them, for conformance suites.
 
+use super::budget::QueueBudget;
 use super::item::{Item, Meaning};
 use super::peer::{Leg, Peer};
 use super::{End, Flow, Handler, Session, Start, Transport};
 use crate::clock::Clock;
 use crate::router::Table;
 use bytes::Bytes;
-use relay_core::{Conn, ServerId, SessionPolicy};
+use relay_core::{Conn, Outbox, ServerId, SessionPolicy};
 use relay_proto::close::Cause;
 use relay_proto::ws::{Limits, Opcode, Payload};
 use std::collections::VecDeque;
@@ -45,7 +46,7 @@ pub async fn serve<S: Transport>(socket: S, limits: Limits, early: Bytes) {
         String::new(),
         "",
         String::new(),
-        OUTBOX_BYTES,
+        Outbox::new(OUTBOX_BYTES, Arc::new(QueueBudget::new(2 * OUTBOX_BYTES))),
     );
     let peer = Arc::new(peer);
     peer.admit();

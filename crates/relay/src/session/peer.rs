@@ -5,6 +5,7 @@
 //!
 //! Lock order: the router's state, then a phone's [`Peer`], then its binary's.
 
+use super::budget::QueueBudget;
 use super::item::Item;
 use crate::router::Table;
 use atomic_waker::AtomicWaker;
@@ -12,6 +13,7 @@ use relay_core::Conn;
 use relay_core::outbox::{Outbox, Overflow};
 use relay_proto::close::Cause;
 use relay_proto::ws::Payload;
+use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -79,7 +81,7 @@ pub(crate) struct Orders {
 
 #[derive(Debug)]
 pub(crate) struct Inner {
-    pub(crate) outbox: Outbox<Item>,
+    pub(crate) outbox: Outbox<Item, Arc<QueueBudget>>,
     pub(crate) orders: Orders,
     pub(crate) route: Route,
     /// The task has nothing to write and wants to know when that changes.
@@ -120,7 +122,7 @@ impl Peer {
         conn_id: String,
         remote: &str,
         label: String,
-        outbox_bytes: usize,
+        outbox: Outbox<Item, Arc<QueueBudget>>,
     ) -> Self {
         Self {
             conn,
@@ -136,7 +138,7 @@ impl Peer {
             in_flight_bytes: AtomicUsize::new(0),
             window_full: AtomicBool::new(false),
             inner: Mutex::new(Inner {
-                outbox: Outbox::new(outbox_bytes),
+                outbox,
                 orders: Orders::default(),
                 route: Route::Ask,
                 idle: false,
@@ -213,7 +215,7 @@ impl Peer {
         if inner.outbox.is_closed() {
             return Some(Refused::Closed(frame));
         }
-        if !inner.outbox.fits(cost_bytes + NOTICE_BYTES)
+        if !inner.outbox.has_room(cost_bytes, NOTICE_BYTES)
             || inner.outbox.push(item(frame), cost_bytes).is_err()
         {
             return Some(Refused::Full);
@@ -226,12 +228,28 @@ impl Peer {
         None
     }
 
-    /// Takes what waits in the outbox and closes it.
+    /// Takes what waits in the outbox, at the taker's charge, and closes it.
     pub(crate) fn drain(&self) -> Vec<(Item, usize)> {
         let mut inner = self.lock();
-        let items = std::iter::from_fn(|| inner.outbox.pop()).collect();
+        let items: Vec<_> = std::iter::from_fn(|| inner.outbox.pop()).collect();
+        inner.outbox.written(cost_bytes(&items));
         inner.outbox.close();
         items
+    }
+
+    /// These items, taken from the outbox before, are not written by this connection.
+    pub(crate) fn give_up(&self, items: &VecDeque<(Item, usize)>) {
+        if !items.is_empty() {
+            self.lock().outbox.written(cost_bytes(items));
+        }
+    }
+
+    /// Empties the outbox for good: the connection's task is over, and whatever it had under way is gone with it.
+    pub(crate) fn retire(&self) {
+        drop(self.drain());
+        let mut inner = self.lock();
+        let under_way_bytes = inner.outbox.queued_bytes();
+        inner.outbox.written(under_way_bytes);
     }
 
     /// Queues what its binary sends to this phone. After a close directive nothing more is taken, and
@@ -262,4 +280,8 @@ impl Peer {
             }
         }
     }
+}
+
+fn cost_bytes<'a>(items: impl IntoIterator<Item = &'a (Item, usize)>) -> usize {
+    items.into_iter().map(|(_, cost)| cost).sum()
 }

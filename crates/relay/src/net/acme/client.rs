@@ -1,22 +1,20 @@
 //! The HTTPS client for the CA's directory.
 
+use crate::net::tls::roots::{RootsError, trusting};
 use bytes::Bytes;
 use http_body_util::Limited;
-use hyper::header::{CONTENT_TYPE, HeaderValue, USER_AGENT};
+use hyper::header::{CONTENT_TYPE, HeaderValue, RETRY_AFTER, USER_AGENT};
 use hyper::{Request, Response};
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use instant_acme::{BodyWrapper, BytesResponse, Error, HttpClient};
-use rustls::crypto::aws_lc_rs::default_provider;
-use rustls::{ClientConfig, RootCertStore};
-use rustls_pki_types::CertificateDer;
-use rustls_pki_types::pem::PemObject;
 use std::future::Future;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 /// From a request to the head of its answer, with the connection it may need first.
@@ -28,33 +26,18 @@ const CONNECT: Duration = Duration::from_secs(10);
 /// Bytes of an answer. The largest are chains, below 20,000.
 const MAX_BODY: usize = 1 << 20;
 
-/// Why there is no client.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum ClientError {
-    #[error(
-        "--acme-ca {}: {detail}; it must be a PEM file with the certificates that the ACME directory's own TLS is trusted by",
-        path.display()
-    )]
-    Roots { path: PathBuf, detail: String },
-    #[error("TLS for the ACME directory: {0}")]
-    Tls(#[from] rustls::Error),
-}
-
 /// Talks to one CA. Every request ends in time, and every answer is of bounded size.
 #[derive(Clone)]
-pub(crate) struct AcmeClient(Client<HttpsConnector<HttpConnector>, BodyWrapper<Bytes>>);
+pub(crate) struct AcmeClient {
+    http: Client<HttpsConnector<HttpConnector>, BodyWrapper<Bytes>>,
+    /// What the CA asked for when it refused; 0: nothing.
+    retry_after_s: Arc<AtomicU64>,
+}
 
 impl AcmeClient {
     /// Trusts the certificates in `ca_file`, or those that the system trusts.
-    pub(super) fn new(ca_file: Option<&Path>) -> Result<Self, ClientError> {
-        let roots = match ca_file {
-            Some(path) => roots_of(path)?,
-            None => system_roots(),
-        };
-        let tls = ClientConfig::builder_with_provider(Arc::new(default_provider()))
-            .with_safe_default_protocol_versions()?
-            .with_root_certificates(roots)
-            .with_no_client_auth();
+    pub(super) fn new(ca_file: Option<&Path>) -> Result<Self, RootsError> {
+        let tls = trusting(ca_file)?;
         let mut tcp = HttpConnector::new();
         tcp.enforce_http(false);
         tcp.set_connect_timeout(Some(CONNECT));
@@ -64,11 +47,19 @@ impl AcmeClient {
             .enable_http1()
             .wrap_connector(tcp);
         // Requests come in bursts months apart.
-        let client = Client::builder(TokioExecutor::new())
+        let http = Client::builder(TokioExecutor::new())
             .pool_idle_timeout(REQUEST)
             .pool_timer(hyper_util::rt::TokioTimer::new())
             .build(connector);
-        Ok(Self(client))
+        Ok(Self {
+            http,
+            retry_after_s: Arc::default(),
+        })
+    }
+
+    /// How long the CA has asked to be left alone since this was last taken.
+    pub(super) fn take_retry_after_s(&self) -> Option<u64> {
+        Some(self.retry_after_s.swap(0, Ordering::Relaxed)).filter(|&seconds| seconds > 0)
     }
 }
 
@@ -80,14 +71,20 @@ impl HttpClient for AcmeClient {
         let agent = concat!("pyrycode-relay/", env!("CARGO_PKG_VERSION"));
         let agent = HeaderValue::from_static(agent);
         request.headers_mut().insert(USER_AGENT, agent);
-        let response = tokio::time::timeout(REQUEST, self.0.request(request));
+        let response = tokio::time::timeout(REQUEST, self.http.request(request));
+        let retry_after_s = self.retry_after_s.clone();
         Box::pin(async move {
             let response = response
                 .await
                 .map_err(|_| other(format!("no answer within {} s", REQUEST.as_secs())))?
                 .map_err(|error| Error::Other(Box::new(error)))?;
-            if !response.status().is_success() && !is_json(&response) {
-                return Err(other(format!("the answer was HTTP {}", response.status())));
+            if !response.status().is_success() {
+                if let Some(seconds) = retry_after(&response) {
+                    retry_after_s.store(seconds, Ordering::Relaxed);
+                }
+                if !is_json(&response) {
+                    return Err(other(format!("the answer was HTTP {}", response.status())));
+                }
             }
             let (head, body) = response.into_parts();
             let body = Limited::new(body, MAX_BODY);
@@ -100,39 +97,15 @@ fn other(text: String) -> Error {
     Error::Other(text.into())
 }
 
+/// As seconds. A date, which is allowed too, is left to our own schedule.
+fn retry_after<B>(response: &Response<B>) -> Option<u64> {
+    let value = response.headers().get(RETRY_AFTER)?;
+    value.to_str().ok()?.trim().parse().ok()
+}
+
 /// Problems are JSON; what proxies and portals put in between is not.
 fn is_json<B>(response: &Response<B>) -> bool {
     let kind = response.headers().get(CONTENT_TYPE);
     kind.and_then(|kind| kind.to_str().ok())
         .is_some_and(|kind| kind.contains("json"))
-}
-
-fn roots_of(path: &Path) -> Result<RootCertStore, ClientError> {
-    let refuse = |detail: String| ClientError::Roots {
-        path: path.to_owned(),
-        detail,
-    };
-    let text = std::fs::read(path).map_err(|error| refuse(error.to_string()))?;
-    let mut roots = RootCertStore::empty();
-    for certificate in CertificateDer::pem_slice_iter(&text) {
-        let certificate = certificate.map_err(|error| refuse(error.to_string()))?;
-        roots
-            .add(certificate)
-            .map_err(|error| refuse(error.to_string()))?;
-    }
-    if roots.is_empty() {
-        return Err(refuse("no certificate in it".into()));
-    }
-    Ok(roots)
-}
-
-/// What this machine trusts; on one that has nothing (a bare container), what browsers trust.
-fn system_roots() -> RootCertStore {
-    let mut roots = RootCertStore::empty();
-    let found = rustls_native_certs::load_native_certs();
-    roots.add_parsable_certificates(found.certs);
-    if roots.is_empty() {
-        roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
-    }
-    roots
 }

@@ -14,23 +14,23 @@ mod pem;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use client::ClientError;
 pub(crate) use http01::Http01;
 
-use super::tls::Certificates;
+use super::tls::{Certificate, Certificates};
+use crate::net::tls::roots::RootsError;
 use crate::observe::log::{Event, Key, Log};
 use cache::{ACCOUNT, Cache};
 use client::AcmeClient;
 use instant_acme::Account;
 use key::EcKey;
 use order::{Failure, Issued, Method, Stage};
+use relay_core::{Renewal, UnixSeconds, Validity};
 use rustls_pki_types::ServerName;
 use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
-use tokio::time::Instant;
 
 /// The longest sleep: a clock that was set, or a machine that was suspended, is noticed after it.
 const LONGEST_SLEEP: Duration = Duration::from_secs(60);
@@ -38,8 +38,12 @@ const LONGEST_SLEEP: Duration = Duration::from_secs(60);
 /// For one attempt, with every method: a CA that hangs must not keep the next attempt from coming.
 const ATTEMPT: Duration = Duration::from_secs(180);
 
-/// How often an attempt starts over because the CA wants newer nonces.
-const NONCE_RETRIES: u32 = 3;
+/// How often a step is tried when the CA wants newer nonces: it may have several servers, which don't
+/// always know each other's. (Each request is repeated twice already.)
+const NONCE_TRIES: u32 = 4;
+
+/// What a clock that makes a new certificate look old costs the CA: one order in this time.
+const TOO_SOON_S: u64 = 3600;
 
 /// What is ordered where.
 #[derive(Clone, Debug)]
@@ -63,8 +67,8 @@ pub(crate) enum AcmeError {
     Domain(String),
     #[error("--acme-directory {0:?} is not an https:// URL")]
     Directory(String),
-    #[error("{0}")]
-    Client(#[from] ClientError),
+    #[error("--acme-ca {0}")]
+    Roots(#[from] RootsError),
 }
 
 /// Whether a certificate can be had with these settings; the client that would ask for it.
@@ -91,9 +95,7 @@ pub(crate) struct Acme {
     stage: Stage,
     log: Log,
     account: Option<Arc<EcKey>>,
-    failures: u32,
-    /// No attempt before this.
-    pause_until: Instant,
+    renewal: Renewal,
     /// Files that could not be written yet, by name.
     unsaved: BTreeMap<String, String>,
     /// What the log was last told about writing.
@@ -112,7 +114,7 @@ impl Acme {
     ) -> Result<Self, AcmeError> {
         let client = check(&settings)?;
         let domain = settings.domain.to_ascii_lowercase();
-        let acme = Self {
+        let mut acme = Self {
             directory: settings.directory,
             client,
             cache: Cache::new(settings.cache),
@@ -123,8 +125,7 @@ impl Acme {
             },
             log,
             account: None,
-            failures: 0,
-            pause_until: Instant::now(),
+            renewal: Renewal::new(None),
             unsaved: BTreeMap::new(),
             write_error: None,
         };
@@ -139,7 +140,7 @@ impl Acme {
 
     /// A certificate is used whatever its dates say: the clients' clocks may be better than ours, and
     /// a renewal is on its way.
-    fn load(&self) {
+    fn load(&mut self) {
         let cached = self.cache.certificate(&self.stage.domain, |path, error| {
             self.log.write(
                 Event::CertificateCacheUnusable,
@@ -147,15 +148,16 @@ impl Acme {
             );
         });
         if let Some(certificate) = cached {
-            let not_after = certificate.shown_not_after();
+            let certificate = Arc::new(certificate);
+            self.renewal.renewed(validity(&certificate));
+            self.stage.certificates.install(certificate.clone());
             self.log.write(
                 Event::CertificateLoaded,
                 &[
                     (Key::Domain, &self.stage.domain),
-                    (Key::NotAfter, &not_after),
+                    (Key::NotAfter, &certificate.shown_not_after()),
                 ],
             );
-            self.stage.certificates.install(Arc::new(certificate));
         }
     }
 
@@ -163,103 +165,79 @@ impl Acme {
     pub(crate) async fn run(mut self) {
         loop {
             self.save().await;
-            match self.wait() {
-                Duration::ZERO => self.attempt().await,
-                wait => tokio::time::sleep(wait.min(LONGEST_SLEEP)).await,
+            match self.renewal.wait_s(now()) {
+                0 => self.attempt().await,
+                wait_s => {
+                    let wait = Duration::from_secs(wait_s).min(LONGEST_SLEEP);
+                    tokio::time::sleep(wait).await;
+                }
             }
         }
     }
 
-    /// How long until the next attempt.
-    fn wait(&self) -> Duration {
-        let due = match self.stage.certificates.current() {
-            None => Duration::ZERO,
-            Some(certificate) => {
-                let now = SystemTime::now();
-                let lifetime = certificate
-                    .not_after()
-                    .duration_since(certificate.not_before())
-                    .unwrap_or_default();
-                let early = (lifetime / 3).min(Duration::from_secs(30 * 86400));
-                certificate
-                    .not_after()
-                    .duration_since(now + early)
-                    .unwrap_or_default()
-            }
-        };
-        due.max(self.pause_until.saturating_duration_since(Instant::now()))
-    }
-
     async fn attempt(&mut self) {
-        let issued = match self.account_key().await {
-            Ok(key) => tokio::time::timeout(ATTEMPT, self.issue(&key))
-                .await
-                .unwrap_or_else(|_| Err(format!("not done after {} s", ATTEMPT.as_secs()))),
-            Err(text) => Err(text),
+        let key = match self.account_key().await {
+            Ok(key) => key,
+            Err(failure) => return self.failed(&failure),
         };
-        match issued {
-            Ok((method, issued)) => self.succeeded(method, issued).await,
-            Err(text) => self.failed(&text),
+        match tokio::time::timeout(ATTEMPT, self.issue(&key)).await {
+            Ok(Ok((method, issued))) => self.succeeded(method, issued).await,
+            Ok(Err(failure)) => self.failed(&failure),
+            Err(_) => self.failed(&format_args!("not done after {} s", ATTEMPT.as_secs())),
         }
     }
 
     async fn succeeded(&mut self, method: Method, issued: Issued) {
-        self.failures = 0;
         let Issued { certificate, key } = issued;
         let entry = cache::entry(&key, &certificate.certified().cert);
-        let not_after = certificate.shown_not_after();
+        let certificate = Arc::new(certificate);
+        self.renewal.renewed(validity(&certificate));
+        self.stage.certificates.install(certificate.clone());
         self.log.write(
             Event::CertificateIssued,
             &[
                 (Key::Domain, &self.stage.domain),
-                (Key::NotAfter, &not_after),
+                (Key::NotAfter, &certificate.shown_not_after()),
                 (Key::Challenge, &method.name()),
             ],
         );
-        self.stage.certificates.install(Arc::new(certificate));
+        if self.renewal.wait_s(now()) == 0 {
+            let odd = "it is due for renewal already; check this machine's clock";
+            self.log.write(Event::CertificateUnfit, &[(Key::Err, &odd)]);
+            self.renewal.failed(now(), Some(TOO_SOON_S), random());
+        }
         self.unsaved.insert(self.stage.domain.clone(), entry);
         self.save().await;
     }
 
-    fn failed(&mut self, text: &str) {
-        self.failures = self.failures.saturating_add(1);
-        let pause = Duration::from_secs(60) * self.failures.min(60);
-        self.pause_until = Instant::now() + pause;
+    fn failed(&mut self, why: &dyn Display) {
+        let retry_after_s = self.client.take_retry_after_s();
+        self.renewal.failed(now(), retry_after_s, random());
+        let pause = Duration::from_secs(self.renewal.wait_s(now()));
         self.log.write(
             Event::CertificateRenewalFailed,
             &[
                 (Key::Domain, &self.stage.domain),
                 (Key::RetryIn, &humantime::format_duration(pause)),
-                (Key::Err, &text),
+                (Key::Err, why),
             ],
         );
     }
 
     /// One certificate, by the first method that works.
-    async fn issue(&self, key: &EcKey) -> Result<(Method, Issued), String> {
-        let mut tries = 0;
-        loop {
-            match self.try_methods(key).await {
-                Ok(issued) => return Ok(issued),
-                Err(Failure::Nonce) if tries < NONCE_RETRIES => tries += 1,
-                Err(Failure::Nonce) => return Err("the CA accepts no nonce".into()),
-                Err(Failure::Validation(text) | Failure::Other(text)) => return Err(text),
-            }
-        }
-    }
-
-    async fn try_methods(&self, key: &EcKey) -> Result<(Method, Issued), Failure> {
+    async fn issue(&self, key: &EcKey) -> Result<(Method, Issued), Failure> {
         let account = self.sign_in(key).await?;
-        match self.stage.order(&account, Method::TlsAlpn01).await {
-            Ok(issued) => return Ok((Method::TlsAlpn01, issued)),
-            Err(Failure::Validation(text)) => self.challenge_failed(Method::TlsAlpn01, &text),
-            Err(other) => return Err(other),
+        let method = Method::TlsAlpn01;
+        match self.order(&account, method).await {
+            Err(Failure::Validation(text)) => self.challenge_failed(method, &text),
+            other => return Ok((method, other?)),
         }
-        let issued = self.stage.order(&account, Method::Http01).await;
+        let method = Method::Http01;
+        let issued = self.order(&account, method).await;
         if let Err(Failure::Validation(text)) = &issued {
-            self.challenge_failed(Method::Http01, text);
+            self.challenge_failed(method, text);
         }
-        Ok((Method::Http01, issued?))
+        Ok((method, issued?))
     }
 
     fn challenge_failed(&self, method: Method, text: &str) {
@@ -273,44 +251,65 @@ impl Acme {
         );
     }
 
+    async fn order(&self, account: &Account, method: Method) -> Result<Issued, Failure> {
+        for _ in 1..NONCE_TRIES {
+            match self.stage.order(account, method).await {
+                Err(Failure::Nonce) => {}
+                done => return done,
+            }
+        }
+        self.stage.order(account, method).await
+    }
+
     /// The account of this key, which is made if the CA does not know it.
     async fn sign_in(&self, key: &EcKey) -> Result<Account, Failure> {
+        for _ in 1..NONCE_TRIES {
+            match self.try_sign_in(key).await {
+                Err(Failure::Nonce) => {}
+                done => return done,
+            }
+        }
+        self.try_sign_in(key).await
+    }
+
+    async fn try_sign_in(&self, key: &EcKey) -> Result<Account, Failure> {
         let signing = instant_acme::Key::from_pkcs8_der(key.pkcs8())?;
         let builder = Account::builder_with_http(Box::new(self.client.clone()));
-        let (account, _) = builder
-            .create_from_key((signing, key.pkcs8().into()), self.directory.clone())
-            .await?;
+        let key = (signing, key.pkcs8().into());
+        let (account, _) = builder.create_from_key(key, self.directory.clone()).await?;
         Ok(account)
     }
 
     /// The stored account key, or a new one if there is none that can be used.
-    async fn account_key(&mut self) -> Result<Arc<EcKey>, String> {
+    async fn account_key(&mut self) -> Result<Arc<EcKey>, Failure> {
         if let Some(key) = &self.account {
             return Ok(key.clone());
         }
-        let path = self.cache.path(ACCOUNT);
         let cache = self.cache.clone();
-        let stored = match blocking(move || cache.account()).await? {
-            Ok(stored) => stored,
-            Err(error) if error.is_about_content() => {
+        let stored = blocking(move || cache.account()).await;
+        let key = match stored.map_err(Failure::Other)? {
+            Ok(Some(key)) => key,
+            Ok(None) => self.new_account_key(true).await?,
+            Err(error) => {
+                let path = self.cache.path(ACCOUNT);
                 self.log.write(
                     Event::CertificateCacheUnusable,
                     &[(Key::Path, &path.display()), (Key::Err, &error)],
                 );
-                None
-            }
-            Err(error) => return Err(format!("{} {error}", path.display())),
-        };
-        let key = match stored {
-            Some(key) => key,
-            None => {
-                let key = EcKey::generate().map_err(|error| error.to_string())?;
-                self.unsaved.insert(ACCOUNT.into(), key.to_pem());
-                self.save().await;
-                key
+                // What cannot be read now may be in order.
+                self.new_account_key(error.is_about_content()).await?
             }
         };
         Ok(self.account.insert(Arc::new(key)).clone())
+    }
+
+    async fn new_account_key(&mut self, store: bool) -> Result<EcKey, Failure> {
+        let key = EcKey::generate()?;
+        if store {
+            self.unsaved.insert(ACCOUNT.into(), key.to_pem());
+            self.save().await;
+        }
+        Ok(key)
     }
 
     /// Writes what the cache doesn't have yet. The log hears once that it doesn't work, and once that
@@ -354,6 +353,27 @@ impl Acme {
         );
         self.write_error = Some(error);
     }
+}
+
+fn now() -> UnixSeconds {
+    unix_seconds(SystemTime::now())
+}
+
+fn validity(certificate: &Certificate) -> Validity {
+    Validity {
+        not_before: unix_seconds(certificate.not_before()),
+        not_after: unix_seconds(certificate.not_after()),
+    }
+}
+
+fn unix_seconds(time: SystemTime) -> UnixSeconds {
+    let since = time.duration_since(SystemTime::UNIX_EPOCH);
+    UnixSeconds(since.unwrap_or_default().as_secs())
+}
+
+/// For jitter: without randomness there is none.
+fn random() -> u64 {
+    getrandom::u64().unwrap_or_default()
 }
 
 /// Runs what blocks elsewhere.

@@ -45,13 +45,16 @@ impl Method {
 }
 
 /// Why there is no certificate.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
 pub(super) enum Failure {
     /// The CA could not convince itself; another method may do better.
+    #[error("{0}")]
     Validation(String),
     /// The CA wants a request again, with a newer nonce.
+    #[error("the CA accepts no nonce")]
     Nonce,
     /// Everything else.
+    #[error("{0}")]
     Other(String),
 }
 

@@ -1,0 +1,113 @@
+//! The bytes that the outboxes of all connections share.
+
+use relay_core::budget::{Budget, left_after_draw};
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// What is left of `--queue-bytes`. Nothing else is ordered by it, and a queue touches it once in 64 KiB.
+#[derive(Debug)]
+pub(crate) struct QueueBudget {
+    left_bytes: AtomicUsize,
+}
+
+impl QueueBudget {
+    pub(crate) const fn new(bytes: usize) -> Self {
+        Self {
+            left_bytes: AtomicUsize::new(bytes),
+        }
+    }
+}
+
+impl Budget for QueueBudget {
+    fn draw(&self, held_bytes: usize, more_bytes: usize) -> bool {
+        let after_draw = |left_bytes| left_after_draw(left_bytes, held_bytes, more_bytes);
+        self.left_bytes
+            .try_update(Ordering::Relaxed, Ordering::Relaxed, after_draw)
+            .is_ok()
+    }
+
+    fn give_back(&self, bytes: usize) {
+        self.left_bytes.fetch_add(bytes, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::router::Table;
+    use crate::session::item::Item;
+    use crate::session::peer::{Leg, Peer};
+    use relay_core::{Conn, Outbox, ServerId};
+    use std::sync::Arc;
+
+    const LARGE: &[u8] = &[b'0'; 100_000];
+
+    /// A phone for which 500,000 bytes wait, 200,000 of them on their way into its socket.
+    fn phone(budget: &Arc<QueueBudget>) -> Peer {
+        let phone = Peer::new(
+            Conn(1),
+            Leg::Phone { suffix: 1 },
+            Arc::new(Table::new(ServerId::new("home"))),
+            String::new(),
+            "",
+            String::new(),
+            Outbox::new(4 << 20, budget.clone()),
+        );
+        for _ in 0..5 {
+            assert_eq!(phone.push(Item::notice(LARGE), LARGE.len()), Ok(()));
+        }
+        for _ in 0..2 {
+            assert!(phone.lock().outbox.pop().is_some());
+        }
+        phone
+    }
+
+    #[test]
+    fn a_connection_that_is_over_holds_nothing_though_its_peer_is_kept() {
+        let budget = Arc::new(QueueBudget::new(1 << 20));
+        let left = || budget.left_bytes.load(Ordering::Relaxed);
+        let kept = phone(&budget);
+        assert_eq!(left(), (1 << 20) - 7 * 65_536);
+        drop(kept.drain());
+        assert_eq!(
+            left(),
+            (1 << 20) - 4 * 65_536,
+            "what is under way stays charged"
+        );
+        kept.retire();
+        assert_eq!(left(), 1 << 20);
+        drop(phone(&budget));
+        assert_eq!(left(), 1 << 20);
+    }
+
+    #[test]
+    fn what_a_writer_gave_up_is_charged_no_longer() {
+        let budget = Arc::new(QueueBudget::new(1 << 20));
+        let phone = phone(&budget);
+        let all = std::iter::from_fn(|| phone.lock().outbox.pop()).collect();
+        phone.give_up(&all);
+        // The two before them are still under way.
+        assert_eq!(
+            budget.left_bytes.load(Ordering::Relaxed),
+            (1 << 20) - 4 * 65_536
+        );
+    }
+
+    #[test]
+    fn queues_of_many_threads_leave_nothing_drawn() {
+        const BYTES: usize = 8 << 20;
+        let budget = Arc::new(QueueBudget::new(BYTES));
+        std::thread::scope(|scope| {
+            for thread in 0..4 {
+                let budget = &budget;
+                scope.spawn(move || {
+                    for _ in 0..200 {
+                        let mut outbox = Outbox::new(4 << 20, budget.clone());
+                        while outbox.push((), 10_000 * (thread + 1)).is_ok() {}
+                        assert!(budget.left_bytes.load(Ordering::Relaxed) <= BYTES);
+                    }
+                });
+            }
+        });
+        assert_eq!(budget.left_bytes.load(Ordering::Relaxed), BYTES);
+    }
+}
