@@ -100,6 +100,17 @@ pub enum Dropped {
     all_full,
 }
 
+impl Dropped {
+    /// As metrics and log name it.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::address_rate => "address_rate",
+            Self::address_full => "address_full",
+            Self::all_full => "all_full",
+        }
+    }
+}
+
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Drop {
     reason: Dropped,
