@@ -2,8 +2,10 @@
 #![allow(clippy::unwrap_used, reason = "in a test, a panic is the report")]
 
 use std::net::Ipv4Addr;
+use std::time::{Duration, Instant};
 
-use relay_tests::{HOST, Launch, Relay, Response, Stream, Transport, exchange, tls};
+use relay_tests::{HOST, Launch, Relay, Response, Stream, Transport, exchange, soon, tls};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 const ROUTES: [&str; 6] = [
     "/healthz",
@@ -112,4 +114,25 @@ async fn c76_port_80_answers_challenges_and_redirects_nobody() {
         assert_eq!(answer.status, status, "{path} of {host}");
         assert_eq!(answer.header("location"), None, "{path} of {host}");
     }
+}
+
+/// A TLS handshake has the time of a request's head.
+#[tokio::test]
+async fn a_tls_handshake_that_stalls_is_closed() {
+    let launch = Launch::new(&["--header-timeout", "1s"]);
+    let relay = launch.over(Transport::Tls).start().await;
+    let began = Instant::now();
+    // Nothing, and the beginning of a ClientHello.
+    for beginning in [&b""[..], &[0x16, 3, 1, 2, 0, 1]] {
+        let mut tcp = relay.tcp_from(Ipv4Addr::LOCALHOST).await;
+        tcp.write_all(beginning).await.unwrap();
+        let mut answer = Vec::new();
+        let end = soon("the relay to hang up", tcp.read_to_end(&mut answer));
+        // By FIN or by a reset: what counts is that it ends.
+        let _ = end.await;
+        assert!(answer.is_empty(), "{}", answer.escape_ascii());
+    }
+    let took = began.elapsed();
+    assert!(took >= Duration::from_millis(1_900), "{took:?}");
+    relay.expect_counts(0, 0).await;
 }

@@ -1,8 +1,7 @@
 //! Connections that were accepted and not answered yet: in their PROXY header, their TLS handshake or their request.
 
-use std::collections::BTreeMap;
-
-use crate::Concurrent;
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// One connection in the [`Lobby`]. Never given out twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -22,32 +21,48 @@ pub enum Entry {
     },
 }
 
-/// A bounded number of connections, in the order they came, and a maximum for each key (who calls).
+/// A bounded number of connections, and a maximum for each key (who calls).
 ///
-/// When it is full, the one that has been in it longest makes room: honest handshakes are over in milliseconds, so that
-/// is one that dawdles. All operations take O(log n).
+/// When it is full, the key with the most places, the newcomer's counted, gives up its oldest one; among keys with
+/// equally many, the one whose oldest is the oldest. So a key that floods evicts itself, and nobody with fewer places.
+/// In a flood of keys with one place each the oldest goes: honest handshakes are over in milliseconds, so that is one
+/// that dawdles. Connections without a key count together as one, which has no maximum.
+///
+/// All operations take O(log n).
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Lobby<K> {
     capacity: usize,
-    keys: Concurrent<K>,
-    /// A ticket is older than all greater ones.
+    per_key_max: usize,
     inside: BTreeMap<Ticket, Option<K>>,
+    /// Those inside, by key. A ticket is older than all greater ones. No queue is empty.
+    queues: BTreeMap<Option<K>, BTreeSet<Ticket>>,
+    /// One of each queue. The oldest of the greatest is the next to make room.
+    ranks: BTreeSet<Rank>,
     next: Ticket,
 }
 
+/// How many a queue has, and its oldest.
+type Rank = (usize, Reverse<Ticket>);
+
+fn rank(queue: &BTreeSet<Ticket>) -> Option<Rank> {
+    queue.first().map(|oldest| (queue.len(), Reverse(*oldest)))
+}
+
 impl<K: Ord + Clone> Lobby<K> {
-    /// An empty lobby for `capacity` connections (at least 1), of which each key may have `per_key_max`; 0 is no limit.
-    pub const fn new(capacity: usize, per_key_max: u32) -> Self {
-        let capacity = if capacity == 0 { 1 } else { capacity };
-        let max = if per_key_max == 0 {
-            u32::MAX
-        } else {
-            per_key_max
+    /// An empty lobby for `capacity` connections (at least 1), of which each key may have `per_key_max`, but no more
+    /// than a quarter of them (at least 1); 0 is no limit.
+    pub fn new(capacity: usize, per_key_max: u32) -> Self {
+        let quarter = (capacity / 4).max(1);
+        let per_key_max = match per_key_max {
+            0 => usize::MAX,
+            max => usize::try_from(max).map_or(quarter, |max| max.min(quarter)),
         };
         Self {
-            capacity,
-            keys: Concurrent::new(max),
+            capacity: capacity.max(1),
+            per_key_max,
             inside: BTreeMap::new(),
+            queues: BTreeMap::new(),
+            ranks: BTreeSet::new(),
             next: Ticket(0),
         }
     }
@@ -55,18 +70,19 @@ impl<K: Ord + Clone> Lobby<K> {
     /// A connection was accepted. One without a key comes from a proxy, whose header says later who calls.
     #[must_use]
     pub fn enter(&mut self, key: Option<K>) -> Entry {
-        if key.as_ref().is_some_and(|key| !self.keys.enter(key)) {
+        if self.has_maximum(&key) {
             return Entry::Refused;
         }
-        let evicted = (self.inside.len() >= self.capacity)
-            .then(|| self.inside.first_key_value().map(|(oldest, _)| *oldest))
+        let ticket = self.next;
+        self.next = Ticket(ticket.0 + 1);
+        self.insert(ticket, key);
+        // Never the newcomer: it is its queue's oldest only if alone there, and all others are older.
+        let evicted = (self.inside.len() > self.capacity)
+            .then(|| self.ranks.last().map(|(_, Reverse(oldest))| *oldest))
             .flatten();
         if let Some(oldest) = evicted {
             self.leave(oldest);
         }
-        let ticket = self.next;
-        self.next = Ticket(ticket.0 + 1);
-        self.inside.insert(ticket, key);
         Entry::Entered { ticket, evicted }
     }
 
@@ -74,24 +90,22 @@ impl<K: Ord + Clone> Lobby<K> {
     /// any more: it was evicted, or has just left because its key has its maximum. Then it is to be closed.
     #[must_use]
     pub fn identify(&mut self, ticket: Ticket, key: K) -> bool {
-        let Some(known) = self.inside.get_mut(&ticket) else {
+        if !self.inside.contains_key(&ticket) {
             return false;
-        };
-        if let Some(before) = known.take() {
-            self.keys.leave(&before);
         }
-        if self.keys.enter(&key) {
-            *known = Some(key);
-            return true;
+        self.leave(ticket);
+        let key = Some(key);
+        let stays = !self.has_maximum(&key);
+        if stays {
+            self.insert(ticket, key);
         }
-        self.inside.remove(&ticket);
-        false
+        stays
     }
 
     /// The connection is answered or closed. A ticket that left before is left alone.
     pub fn leave(&mut self, ticket: Ticket) {
-        if let Some(Some(key)) = self.inside.remove(&ticket) {
-            self.keys.leave(&key);
+        if let Some(key) = self.inside.remove(&ticket) {
+            self.change(key, |queue| queue.remove(&ticket));
         }
     }
 
@@ -103,6 +117,29 @@ impl<K: Ord + Clone> Lobby<K> {
     /// Whether there is none.
     pub fn is_empty(&self) -> bool {
         self.inside.is_empty()
+    }
+
+    fn has_maximum(&self, key: &Option<K>) -> bool {
+        let full = |queue: &BTreeSet<Ticket>| queue.len() >= self.per_key_max;
+        key.is_some() && self.queues.get(key).is_some_and(full)
+    }
+
+    fn insert(&mut self, ticket: Ticket, key: Option<K>) {
+        self.inside.insert(ticket, key.clone());
+        self.change(key, |queue| queue.insert(ticket));
+    }
+
+    /// Changes the queue of `key`, and its rank with it.
+    fn change(&mut self, key: Option<K>, change: impl FnOnce(&mut BTreeSet<Ticket>) -> bool) {
+        let mut queue = self.queues.remove(&key).unwrap_or_default();
+        if let Some(before) = rank(&queue) {
+            self.ranks.remove(&before);
+        }
+        change(&mut queue);
+        if let Some(after) = rank(&queue) {
+            self.ranks.insert(after);
+            self.queues.insert(key, queue);
+        }
     }
 }
 
@@ -134,7 +171,7 @@ mod tests {
 
     #[test]
     fn a_key_with_its_maximum_is_refused_and_evicts_nobody() {
-        let mut lobby = Lobby::new(2, 2);
+        let mut lobby = Lobby::new(8, 2);
         let (first, _) = entered(lobby.enter(Some('a')));
         entered(lobby.enter(Some('a')));
         assert_eq!(lobby.enter(Some('a')), Entry::Refused);
@@ -143,6 +180,72 @@ mod tests {
         lobby.leave(first);
         entered(lobby.enter(Some('a')));
         assert_eq!(lobby.enter(Some('a')), Entry::Refused);
+    }
+
+    #[test]
+    fn a_key_may_have_a_quarter_of_the_places_at_most() {
+        for (capacity, most) in [(0, 1), (1, 1), (7, 1), (8, 2), (64, 16), (1024, 64)] {
+            let mut lobby = Lobby::new(capacity, 64);
+            for _ in 0..most {
+                entered(lobby.enter(Some('a')));
+            }
+            assert_eq!(lobby.enter(Some('a')), Entry::Refused, "of {capacity}");
+        }
+    }
+
+    #[test]
+    fn the_key_with_the_most_places_makes_room() {
+        let mut lobby = Lobby::new(4, 0);
+        let [a, b, c, d] = ['a', 'b', 'b', 'a'].map(|key| entered(lobby.enter(Some(key))).0);
+        // The newcomer's counts: this makes three of b.
+        assert_eq!(entered(lobby.enter(Some('b'))).1, Some(b));
+        // Two of each are left, and the oldest of a is the oldest.
+        assert_eq!(entered(lobby.enter(Some('c'))).1, Some(a));
+        assert_eq!(entered(lobby.enter(Some('d'))).1, Some(c));
+        // All have one.
+        assert_eq!(entered(lobby.enter(Some('e'))).1, Some(d));
+    }
+
+    #[test]
+    fn those_without_a_key_count_together() {
+        let mut lobby = Lobby::new(3, 1);
+        entered(lobby.enter(Some('a')));
+        let [one, two] = [None, None].map(|key| entered(lobby.enter(key)).0);
+        assert_eq!(entered(lobby.enter(Some('b'))).1, Some(one));
+        assert!(lobby.identify(two, 'c'));
+        assert!(!lobby.identify(one, 'd'));
+    }
+
+    #[test]
+    fn one_key_that_enters_endlessly_evicts_nobody_else() {
+        for (capacity, max) in
+            (4..=70).flat_map(|capacity| [0, 1, 2, 64].map(|max| (capacity, max)))
+        {
+            let mut lobby = Lobby::new(capacity, max);
+            for other in 1..capacity {
+                entered(lobby.enter(Some(other)));
+            }
+            let mut its = Vec::new();
+            for _ in 0..3 * capacity {
+                if let Entry::Entered { ticket, evicted } = lobby.enter(Some(0)) {
+                    assert!(evicted.is_none_or(|ticket| its.contains(&ticket)));
+                    its.push(ticket);
+                }
+            }
+            let others = lobby.inside.values().filter(|key| **key != Some(0));
+            assert_eq!(others.count(), capacity - 1);
+        }
+    }
+
+    #[test]
+    fn of_many_keys_with_one_place_the_oldest_goes() {
+        let mut lobby = Lobby::new(5, 64);
+        let came: Vec<_> = (0..100)
+            .map(|key| entered(lobby.enter(Some(key))))
+            .collect();
+        for (n, (_, evicted)) in came.iter().enumerate() {
+            assert_eq!(*evicted, n.checked_sub(5).map(|before| came[before].0));
+        }
     }
 
     #[test]
@@ -177,8 +280,8 @@ mod tests {
 
     fn op() -> impl Strategy<Value = Op> {
         prop_oneof![
-            3 => prop::option::of(0u8..4).prop_map(Op::Enter),
-            2 => (any::<prop::sample::Index>(), 0u8..4).prop_map(|(at, key)| Op::Identify(at, key)),
+            3 => prop::option::of(0u8..6).prop_map(Op::Enter),
+            2 => (any::<prop::sample::Index>(), 0u8..6).prop_map(|(at, key)| Op::Identify(at, key)),
             1 => any::<prop::sample::Index>().prop_map(Op::Leave),
         ]
     }
@@ -186,14 +289,17 @@ mod tests {
     proptest! {
         #[test]
         fn agrees_with_a_list(
-            capacity in 1usize..6, max in 0u32..4, ops in prop::collection::vec(op(), 0..80),
+            capacity in 1usize..16, max in 0u32..5, ops in prop::collection::vec(op(), 0..120),
         ) {
             let mut lobby = Lobby::new(capacity, max);
             let mut inside = Vec::<(Ticket, Option<u8>)>::new();
             let mut given = Vec::<Ticket>::new();
+            let count = |inside: &[(Ticket, Option<u8>)], key: Option<u8>| {
+                inside.iter().filter(|(_, other)| *other == key).count()
+            };
             let has_room = |inside: &[(Ticket, Option<u8>)], key: Option<u8>| {
-                let count = inside.iter().filter(|(_, other)| key.is_some() && *other == key).count();
-                max == 0 || count < max as usize
+                let most = (capacity / 4).max(1).min(max as usize);
+                max == 0 || key.is_none() || count(inside, key) < most
             };
             for op in ops {
                 match op {
@@ -201,12 +307,15 @@ mod tests {
                         prop_assert_eq!(lobby.enter(key), Entry::Refused);
                     }
                     Op::Enter(key) => {
-                        let expected = (inside.len() == capacity).then(|| inside.remove(0).0);
                         let (ticket, evicted) = entered(lobby.enter(key));
-                        prop_assert_eq!(evicted, expected);
                         prop_assert!(!given.contains(&ticket));
-                        inside.push((ticket, key));
                         given.push(ticket);
+                        inside.push((ticket, key));
+                        // The first of those whose key has the most.
+                        let victim = (0..inside.len()).min_by_key(|n| Reverse(count(&inside, inside[*n].1)));
+                        let full = inside.len() > capacity;
+                        let expected = victim.filter(|_| full).map(|n| inside.remove(n).0);
+                        prop_assert_eq!(evicted, expected);
                     }
                     Op::Identify(at, key) if !given.is_empty() => {
                         let ticket = *at.get(&given);
@@ -232,8 +341,9 @@ mod tests {
                 }
                 let list: Vec<_> = lobby.inside.iter().map(|(ticket, key)| (*ticket, *key)).collect();
                 prop_assert_eq!(&list, &inside);
-                let keys: std::collections::BTreeSet<u8> = inside.iter().filter_map(|(_, key)| *key).collect();
-                prop_assert_eq!(lobby.keys.len(), keys.len());
+                let keys: BTreeSet<_> = inside.iter().map(|(_, key)| *key).collect();
+                prop_assert!(lobby.queues.keys().eq(&keys));
+                prop_assert!(lobby.ranks.len() == keys.len() && inside.len() <= capacity);
             }
         }
     }

@@ -25,7 +25,7 @@ pub struct Validity {
 }
 
 /// Longest time to wait before asking again, in seconds: how late a set clock is noticed.
-pub const ASK_AGAIN_S: u64 = HOUR_S;
+pub const ASK_AGAIN_S: u64 = 60;
 
 /// A certificate is renewed this long before it expires, or a third of its lifetime if that is less: what Let's
 /// Encrypt recommends for its certificates of 90 days, and leaves two days of attempts to those of six.

@@ -91,6 +91,7 @@ async fn exchange(mut socket: TcpStream) -> io::Result<Answer> {
             status,
             text: body.trim().to_owned(),
         }),
+        None if bytes.is_empty() => Err(io::Error::other("it closed the connection")),
         None => Err(io::Error::other("it does not speak HTTP")),
     }
 }

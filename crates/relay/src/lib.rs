@@ -21,3 +21,4 @@ pub mod program;
 mod router;
 pub mod server;
 pub mod session;
+mod start;

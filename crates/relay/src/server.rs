@@ -1,27 +1,13 @@
-//! A running relay: its listeners, its timers, and the way it stops.
+//! A running relay, and the way it stops.
 
-use crate::clock::Clock;
-use crate::config::{
-    Acme, Certificate, CertificateFiles, Config, ListenAddress, Public, address::AddressError,
-};
-use crate::http::gate::Gate;
-use crate::http::plain::{self, Times};
-use crate::http::{self, Site};
-use crate::net::acme;
-use crate::net::door::Door;
-use crate::net::front::Front;
-use crate::net::listener;
-use crate::net::tls::{self, Tls};
+use crate::config::{Config, address::AddressError};
 use crate::observe::log::{Event, Key, Log};
-use crate::os::rlimit::Machine;
-use crate::os::systemd::{self, Inherited};
+use crate::os::systemd::Inherited;
 use crate::phase::{Phase, Phases};
 use crate::router::Router;
-use hyper::Request;
-use hyper::body::Incoming;
+use crate::start;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use tokio::net::TcpListener;
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 
@@ -63,18 +49,18 @@ pub enum Shutdown {
 
 /// A running relay. Dropping it stops listening, but leaves connections alone; use [`Self::shutdown`].
 pub struct Relay {
-    router: Arc<Router>,
-    log: Log,
-    phases: Phases,
-    local_addr: SocketAddr,
+    pub(crate) router: Arc<Router>,
+    pub(crate) log: Log,
+    pub(crate) phases: Phases,
+    pub(crate) local_addr: SocketAddr,
     /// Let peers in, and stop first.
-    entrances: Vec<JoinHandle<()>>,
+    pub(crate) entrances: Vec<JoinHandle<()>>,
     /// Stays for the drain, and stops before the wait for the last closes.
-    metrics: Option<JoinHandle<()>>,
+    pub(crate) metrics: Vec<JoinHandle<()>>,
     /// Run until the last connection is closed.
-    services: Vec<JoinHandle<()>>,
-    reload: Arc<Notify>,
-    hurry: Arc<Notify>,
+    pub(crate) services: Vec<JoinHandle<()>>,
+    pub(crate) reload: Arc<Notify>,
+    pub(crate) hurry: Arc<Notify>,
 }
 
 impl Relay {
@@ -93,7 +79,7 @@ impl Relay {
         log: Log,
         mut inherited: Inherited,
     ) -> Result<Self, StartError> {
-        let started = Starting::new(config, log.clone()).run(&mut inherited).await;
+        let started = start::start(config, log.clone(), &mut inherited).await;
         if let Err(StartError::Bind { address, source }) = &started {
             log.write(
                 Event::ListenerFailed,
@@ -139,7 +125,7 @@ impl Relay {
                 () = self.hurry.notified() => {}
             }
         }
-        if let Some(metrics) = self.metrics {
+        for metrics in self.metrics {
             end(metrics).await;
         }
         let outcome = tokio::select! {
@@ -163,283 +149,8 @@ impl Relay {
     }
 }
 
-fn certificate_error(error: impl std::fmt::Display) -> StartError {
-    StartError::Certificate(error.to_string())
-}
-
-fn self_signed(
-    certificates: &tls::Certificates,
-    listen: SocketAddr,
-    log: &Log,
-) -> Result<(), StartError> {
-    let made = tls::self_signed::make(certificates.domain(), Some(listen.ip()));
-    let made = made.map_err(certificate_error)?;
-    let fields: [(Key, &dyn std::fmt::Display); 2] = [
-        (Key::Fingerprint, &made.fingerprint()),
-        (Key::NotAfter, &made.shown_not_after()),
-    ];
-    log.write(Event::CertificateSelfSigned, &fields);
-    certificates.install(Arc::new(made));
-    Ok(())
-}
-
-/// What the background work of certificates needs, and where it goes.
-struct Ground {
-    door: Arc<Door>,
-    log: Log,
-    times: Times,
-    entrances: Vec<JoinHandle<()>>,
-    services: Vec<JoinHandle<()>>,
-}
-
-impl Ground {
-    fn certificate_files(
-        &mut self,
-        paths: &CertificateFiles,
-        certificates: Arc<tls::Certificates>,
-        reload: Arc<Notify>,
-    ) -> Result<(), StartError> {
-        let files = paths.files();
-        let version = files.version();
-        let certificate = files.read().map_err(certificate_error)?;
-        tls::files::install(&certificates, certificate, &self.log);
-        let log = self.log.clone();
-        let watch = tls::files::watch(files, version, paths.reload, reload, certificates, log);
-        self.services.push(tokio::spawn(watch));
-        Ok(())
-    }
-
-    fn acme(
-        &mut self,
-        acme: &Acme,
-        certificates: Arc<tls::Certificates>,
-        challenges: Option<TcpListener>,
-    ) -> Result<(), StartError> {
-        let client = acme::Acme::open(acme.settings(), certificates, self.log.clone());
-        let client = client.map_err(certificate_error)?;
-        if let Some(listener) = challenges {
-            let http01 = client.http01();
-            let answer = move |request: &Request<Incoming>| http::challenge(&http01, request);
-            let (door, log) = (self.door.clone(), self.log.clone());
-            let run = plain::run(listener, door, log, self.times, answer);
-            self.entrances.push(tokio::spawn(run));
-        }
-        self.services.push(tokio::spawn(client.run()));
-        Ok(())
-    }
-}
-
 /// Ends a task; it is gone, and its socket with it, when this returns.
 async fn end(task: JoinHandle<()>) {
     task.abort();
     drop(task.await);
-}
-
-/// Everything a relay is made of, before it runs.
-struct Starting {
-    log: Log,
-    phases: Phases,
-    reload: Arc<Notify>,
-    machine: Machine,
-    max_connections: usize,
-    config: Config,
-}
-
-impl Starting {
-    fn new(config: Config, log: Log) -> Self {
-        let machine = Machine::look();
-        Self {
-            log,
-            phases: Phases::default(),
-            reload: Arc::default(),
-            machine,
-            max_connections: config
-                .max_connections
-                .unwrap_or_else(|| machine.max_connections()),
-            config,
-        }
-    }
-
-    async fn run(self, inherited: &mut Inherited) -> Result<Relay, StartError> {
-        let public = self.config.public.clone().ok_or(StartError::NoListener)?;
-        self.announce(&public);
-        // Everything is bound before anything is served: a taken port stops the start.
-        let metrics = match self.config.metrics_listen {
-            Some(address) => Some(self.bind(&address.to_string(), inherited).await?),
-            None => None,
-        };
-        let health = match &self.config.health_listen {
-            Some(address) => {
-                self.log
-                    .write(Event::StartingHealthListener, &[(Key::Listen, address)]);
-                Some(self.bind(address, inherited).await?)
-            }
-            None => None,
-        };
-        let challenges = match &public {
-            Public::Tls {
-                certificate: Certificate::Acme(acme),
-                ..
-            } => Some(self.bind(&acme.http_listen, inherited).await?),
-            _ => None,
-        };
-        let listener = self.bind(public.listen(), inherited).await?;
-        let local_addr = listener.local_addr().map_err(|source| StartError::Bind {
-            address: public.listen().to_owned(),
-            source,
-        })?;
-        let Self {
-            log,
-            phases,
-            reload,
-            machine,
-            max_connections,
-            config,
-        } = self;
-        let times = Times {
-            header: config.header_timeout,
-            whole: config.http_timeout,
-        };
-        let clock = Clock::start();
-        let router = Arc::new(Router::new(config, clock, log.clone()));
-        let config = &router.config;
-        let door = Door::new(config, machine, clock, log.clone(), router.metrics.clone());
-        let door = Arc::new(door);
-        let site = Arc::new(Site {
-            router: router.clone(),
-            gate: Arc::new(Gate::new(config, max_connections)),
-            phases: phases.clone(),
-            version: crate::cli::VERSION,
-        });
-        let mut ground = Ground {
-            door: door.clone(),
-            log: log.clone(),
-            times,
-            entrances: Vec::new(),
-            services: Vec::new(),
-        };
-        let tls = match &public {
-            Public::Plain { .. } => None,
-            Public::Tls {
-                domain,
-                certificate,
-                ..
-            } => {
-                let certificates = Arc::new(tls::Certificates::new(domain.as_deref()));
-                let served = certificates.clone();
-                match certificate {
-                    Certificate::SelfSigned => self_signed(&certificates, local_addr, &log)?,
-                    Certificate::Files(paths) => {
-                        ground.certificate_files(paths, certificates, reload.clone())?;
-                    }
-                    Certificate::Acme(acme) => ground.acme(acme, certificates, challenges)?,
-                }
-                let acme = matches!(certificate, Certificate::Acme(_));
-                Some(Tls::new(served, acme).map_err(certificate_error)?)
-            }
-        };
-        let Ground {
-            mut entrances,
-            mut services,
-            ..
-        } = ground;
-        let metrics = metrics
-            .map(|listener| tokio::spawn(http::metrics::run(listener, router.clone(), times)));
-        if let Some(listener) = health {
-            let site = site.clone();
-            let answer = move |request: &Request<Incoming>| {
-                http::health(&site, request.uri().path()).unwrap_or_else(plain::not_found)
-            };
-            services.push(tokio::spawn(plain::run(
-                listener,
-                door.clone(),
-                log.clone(),
-                times,
-                answer,
-            )));
-        }
-        let timers = router.clone();
-        services.push(tokio::spawn(async move { timers.run_timers().await }));
-        let counted = router.clone();
-        // Not among the services: it has to report the end.
-        tokio::spawn(systemd::report(phases.clone(), move || counted.counts()));
-        let front = Arc::new(Front { site, door, tls });
-        entrances.push(tokio::spawn(front.run(listener)));
-        phases.enter(Phase::Ready);
-        Ok(Relay {
-            router,
-            log,
-            phases,
-            local_addr,
-            entrances,
-            metrics,
-            services,
-            reload,
-            hurry: Arc::default(),
-        })
-    }
-
-    /// The first lines of the log.
-    fn announce(&self, public: &Public) {
-        let listen = public.listen();
-        let mut fields: Vec<(Key, &dyn std::fmt::Display)> =
-            vec![(Key::Version, &crate::cli::VERSION)];
-        let cache;
-        match public {
-            Public::Plain { .. } => {
-                fields.extend([(Key::Mode, &"insecure" as _), (Key::Listen, &listen as _)])
-            }
-            Public::Tls {
-                certificate:
-                    Certificate::Acme(Acme {
-                        domain,
-                        cache: path,
-                        ..
-                    }),
-                ..
-            } => {
-                cache = path.display();
-                fields.extend([
-                    (Key::Mode, &"autocert" as _),
-                    (Key::Domain, domain as _),
-                    (Key::CertCache, &cache as _),
-                    (Key::HttpsProxyProtocol, &self.config.proxies.header as _),
-                ]);
-            }
-            Public::Tls { certificate, .. } => {
-                let mode = match certificate {
-                    Certificate::Files(_) => &"tls-files",
-                    _ => &"self-signed",
-                };
-                fields.extend([(Key::Mode, mode as _), (Key::Listen, &listen as _)]);
-            }
-        }
-        fields.push((Key::MaxConnections, &self.max_connections));
-        self.log.write(Event::Starting, &fields);
-        if let Some(address) = self.config.metrics_listen {
-            self.log
-                .write(Event::StartingMetricsListener, &[(Key::Listen, &address)]);
-        }
-    }
-
-    /// The inherited socket with this port, or a new one.
-    async fn bind(
-        &self,
-        address: &str,
-        inherited: &mut Inherited,
-    ) -> Result<TcpListener, StartError> {
-        let parsed =
-            ListenAddress::with_any_port(address).map_err(|source| StartError::Address {
-                address: address.to_owned(),
-                source,
-            })?;
-        let bound = match inherited.take(parsed.port()) {
-            Some(socket) => TcpListener::from_std(socket),
-            None => listener::bind(&parsed).await,
-        };
-        bound.map_err(|source| StartError::Bind {
-            address: address.to_owned(),
-            source,
-        })
-    }
 }

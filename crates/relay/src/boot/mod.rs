@@ -11,6 +11,7 @@ use crate::config::{Certificate, ListenAddress, Public, address};
 use crate::net::acme::{self, cache};
 use crate::observe::log::{Event, Key, Log};
 use crate::os::privileges::Privileges;
+use crate::os::rlimit::Machine;
 
 /// Everything the checks look at.
 pub(crate) struct Boot<'a> {
@@ -56,6 +57,21 @@ impl<'a> Boot<'a> {
             let fix =
                 "run it as a user of its own; for ports below 1024 CAP_NET_BIND_SERVICE is enough";
             log.write(Event::Privileged, &[(Key::Err, &err), (Key::Fix, &fix)]);
+        }
+        let machine = Machine::look();
+        let config = self.loaded.config();
+        let peers = config
+            .max_connections
+            .unwrap_or_else(|| machine.max_connections());
+        let handshakes = config
+            .max_handshakes
+            .unwrap_or_else(|| machine.max_handshakes());
+        if let Some(err) = machine.too_small_for(peers, handshakes) {
+            let fix = "raise the limit of open descriptors (LimitNOFILE, ulimit -n), or lower --max-connections and --max-handshakes";
+            log.write(
+                Event::LimitsBeyondMachine,
+                &[(Key::Err, &err), (Key::Fix, &fix)],
+            );
         }
         for variable in &self.loaded.unknown_variables {
             log.write(Event::UnknownVariable, &[(Key::EnvVar, variable)]);

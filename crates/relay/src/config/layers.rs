@@ -3,6 +3,7 @@
 //! Each layer is turned into flags and read by the one parser, first alone, so that a mistake is reported where it
 //! was made, then all together.
 
+use super::contracts::{FCM_CREDENTIALS, PRODUCTION, SINGLE_INSTANCE};
 use super::settings::Settings;
 use crate::boot::Refusal;
 use crate::observe::log::{Event, Key};
@@ -16,13 +17,11 @@ use std::path::{Path, PathBuf};
 /// What the environment variables of settings start with.
 pub(crate) const PREFIX: &str = "PYRYCODE_RELAY_";
 
-/// Names of the environment's own contracts, which are no settings.
-const CONTRACTS: [&str; 4] = [
-    "PYRYCODE_RELAY_PRODUCTION",
-    "PYRYCODE_RELAY_SINGLE_INSTANCE",
-    "PYRYCODE_RELAY_FCM_CREDENTIALS",
-    "PYRYCODE_RELAY_CONFIG",
-];
+/// Names the configuration file.
+const FILE: &str = "PYRYCODE_RELAY_CONFIG";
+
+/// Variables with the prefix that are no settings.
+const NO_SETTINGS: [&str; 4] = [PRODUCTION, SINGLE_INSTANCE, FCM_CREDENTIALS, FILE];
 
 /// Where a value was set.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -102,7 +101,8 @@ pub(crate) fn load(
     file: Option<&Path>,
     variables: &Variables,
 ) -> Result<Loaded, Refusal> {
-    let named = variables.get("PYRYCODE_RELAY_CONFIG").map(PathBuf::from);
+    let named = variables.get(FILE).filter(|path| !path.is_empty());
+    let named = named.map(PathBuf::from);
     let file = file.map(Path::to_owned).or(named);
     let names: Vec<String> = names();
     let mut layers: BTreeMap<&str, (String, Origin)> = BTreeMap::new();
@@ -153,7 +153,7 @@ fn finish(
     });
     let values = values.collect();
     let known = |variable: &String| {
-        CONTRACTS.contains(&&**variable)
+        NO_SETTINGS.contains(&&**variable)
             || names.iter().any(|name| *variable == self::variable(name))
     };
     let unknown_variables = variables

@@ -66,16 +66,16 @@ pub(crate) struct Settings {
     pub(super) tls_reload: Duration,
     /// Make a certificate for trying the relay out; its fingerprint is logged
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true",
-          default_value = "false", value_name = "BOOL", help_heading = "Certificates")]
+          default_value = "false", value_name = "BOOL", value_parser = boolean, help_heading = "Certificates")]
     pub(crate) self_signed: std::primitive::bool,
 
     /// Every connection to the public listener starts with a PROXY protocol header, v1 or v2
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true",
-          default_value = "false", value_name = "BOOL", help_heading = "Proxies in front")]
+          default_value = "false", value_name = "BOOL", value_parser = boolean, help_heading = "Proxies in front")]
     pub(super) proxy_protocol: std::primitive::bool,
     /// The same, for TLS listeners only: the name this setting has in the Go relay
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true",
-          default_value = "false", value_name = "BOOL", help_heading = "Proxies in front")]
+          default_value = "false", value_name = "BOOL", value_parser = boolean, help_heading = "Proxies in front")]
     pub(super) https_proxy_protocol: std::primitive::bool,
     /// Your proxies: X-Forwarded-For is read from the right through them, and only they may send PROXY headers
     #[arg(
@@ -88,7 +88,7 @@ pub(crate) struct Settings {
     pub(crate) trust_proxy: Vec<IpNet>,
     /// Use the first element of X-Forwarded-For as the client's address, whoever sent it
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true",
-          default_value = "false", value_name = "BOOL", help_heading = "Proxies in front")]
+          default_value = "false", value_name = "BOOL", value_parser = boolean, help_heading = "Proxies in front")]
     pub(crate) trust_x_forwarded_for: std::primitive::bool,
 
     /// Live connections over both endpoints [default: from the descriptor limit and memory]
@@ -102,10 +102,10 @@ pub(crate) struct Settings {
     /// Live connections from one address (IPv6: one /64); 0 = no limit
     #[arg(long, value_name = "N", default_value_t = 256, help_heading = "Limits")]
     pub(super) max_connections_per_ip: usize,
-    /// Connections that are accepted and not answered yet; the oldest makes room [default: from the descriptor limit]
+    /// Connections that are accepted and not answered yet; beyond it the oldest of the address with the most makes room [default: from the descriptor limit and memory]
     #[arg(long, value_name = "N", value_parser = at_least_one, help_heading = "Limits")]
     pub(super) max_handshakes: Option<usize>,
-    /// The same from one address, further ones are closed at once; 0 = no limit
+    /// The same from one address, but never more than a quarter of them all; further ones are closed at once; 0 = no limit
     #[arg(long, value_name = "N", default_value_t = 64, help_heading = "Limits")]
     pub(super) max_handshakes_per_ip: u32,
     /// TCP connections one address may open at once before more are closed unanswered; 0 = no limit
@@ -132,7 +132,7 @@ pub(crate) struct Settings {
     /// Frames queued for one phone, in bytes (64 more for each)
     #[arg(long, value_name = "BYTES", default_value_t = limits::OUTBOX_BYTES, value_parser = at_least_one, help_heading = "Limits")]
     pub(super) outbox_limit: usize,
-    /// Frames queued for all peers beyond the first 64 KiB of each, in bytes [default: a quarter of memory]
+    /// Frames queued or half received, of all peers together, beyond the first 64 KiB of each, in bytes [default: a quarter of memory]
     #[arg(long, value_name = "BYTES", value_parser = at_least_a_mebibyte, help_heading = "Limits")]
     pub(super) queue_bytes: Option<usize>,
     /// Frames kept for all waiting phones together, in bytes
@@ -252,6 +252,15 @@ fn at_least_one(text: &str) -> Result<usize, String> {
     }
 }
 
+/// The words of Go's flags, in which some operators think.
+fn boolean(text: &str) -> Result<std::primitive::bool, String> {
+    match text {
+        "true" | "True" | "TRUE" | "t" | "T" | "1" => Ok(true),
+        "false" | "False" | "FALSE" | "f" | "F" | "0" => Ok(false),
+        _ => Err("write true or false".into()),
+    }
+}
+
 /// With less, one full-sized message on an otherwise empty queue could be refused.
 fn at_least_a_mebibyte(text: &str) -> Result<usize, String> {
     match at_least_one(text)? {
@@ -266,6 +275,12 @@ fn network(text: &str) -> Result<IpNet, String> {
     if let Ok(ip) = text.parse() {
         return Ok(IpNet::from(std::net::IpAddr::to_canonical(&ip)));
     }
-    text.parse()
-        .map_err(|_| "no network; write something like 10.0.0.0/8 or 2001:db8::/32".into())
+    match text.parse() {
+        // Peers are known by their IPv4 address, so such a network would contain nobody.
+        Ok(IpNet::V6(network)) if network.network().to_ipv4_mapped().is_some() => {
+            Err("an IPv4 network in IPv6's spelling; write it as IPv4, like 10.0.0.0/8".into())
+        }
+        Ok(network) => Ok(network),
+        Err(_) => Err("no network; write something like 10.0.0.0/8 or 2001:db8::/32".into()),
+    }
 }

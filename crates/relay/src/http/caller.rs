@@ -38,12 +38,12 @@ impl Caller {
     /// Who made a request that came in from `peer`.
     pub(crate) fn of_request(proxies: &Proxies, headers: &HeaderMap, peer: IpAddr) -> Self {
         let forwarded = headers.get_all("x-forwarded-for");
-        let mut texts = forwarded.iter().filter_map(|value| value.to_str().ok());
         if proxies.trust_x_forwarded_for {
-            return texts
+            let first = forwarded
+                .iter()
                 .next()
-                .and_then(Self::first)
-                .unwrap_or_else(|| peer.into());
+                .and_then(|value| value.to_str().ok());
+            return first.and_then(Self::first).unwrap_or_else(|| peer.into());
         }
         if !proxies.trusts(peer) {
             return peer.into();
@@ -64,10 +64,13 @@ impl Caller {
         }
         Some(match text.parse::<IpAddr>() {
             Ok(ip) => ip.to_canonical().into(),
-            Err(_) => Self {
-                client: Client::Text(text.chars().take(LONGEST_TEXT).collect()),
-                shown: text.to_owned(),
-            },
+            Err(_) => {
+                let text: String = text.chars().take(LONGEST_TEXT).collect();
+                Self {
+                    shown: text.clone(),
+                    client: Client::Text(text),
+                }
+            }
         })
     }
 }

@@ -88,6 +88,10 @@ fn route<S: crate::session::Transport>(
     request: Request<Incoming>,
     remote: IpAddr,
 ) -> Reply {
+    // RFC 9112, section 3.2: proxies in front might go by the other one.
+    if request.headers().get_all(header::HOST).iter().count() > 1 {
+        return contentless(StatusCode::BAD_REQUEST);
+    }
     if !is_our_host(site, &request) {
         let mut reply = Response::new(Full::default());
         *reply.status_mut() = StatusCode::MISDIRECTED_REQUEST;

@@ -10,6 +10,7 @@ use hyper::service::service_fn;
 use hyper::{Request, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use std::convert::Infallible;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -47,19 +48,22 @@ pub(crate) async fn exchange<S>(
     drop(tokio::time::timeout(times.whole, connection).await);
 }
 
-/// Serves a whole listener with `answer`, until the future is dropped.
+/// Serves a whole listener with `answer`, until the future is dropped. `known` tells whether a peer's address is the
+/// client's, and not that of a proxy.
 pub(crate) async fn run<A>(
     listener: TcpListener,
     door: Arc<Door>,
     log: Log,
     times: Times,
+    known: impl Fn(IpAddr) -> bool,
     answer: A,
 ) where
     A: Fn(&Request<Incoming>) -> Reply + Clone + Send + Sync + 'static,
 {
     listener::accept(&listener, &log, |socket, remote| {
         let answer = answer.clone();
-        door.enter(remote.ip().to_canonical(), true, |place| async move {
+        let peer = remote.ip().to_canonical();
+        door.enter(peer, known(peer), |place| async move {
             exchange(socket, times, answer).await;
             drop(place);
         });

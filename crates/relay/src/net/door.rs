@@ -43,26 +43,40 @@ pub(crate) struct Place {
     ticket: Ticket,
 }
 
+/// How many may be on the way in.
+pub(crate) struct Places {
+    /// Altogether.
+    pub(crate) all: usize,
+    /// From one address; 0: no limit.
+    pub(crate) per_address: u32,
+    /// TCP connections of one address: at once, and back each second. No limit if the first is 0.
+    pub(crate) connects: (u32, u32),
+}
+
+impl Places {
+    /// As configured for the public listener.
+    pub(crate) fn of(config: &Config, machine: Machine) -> Self {
+        Self {
+            all: config
+                .max_handshakes
+                .unwrap_or_else(|| machine.max_handshakes()),
+            per_address: config.max_handshakes_per_ip,
+            connects: (config.connect_burst, config.connect_per_second),
+        }
+    }
+}
+
 impl Door {
-    pub(crate) fn new(
-        config: &Config,
-        machine: Machine,
-        clock: Clock,
-        log: Log,
-        metrics: Arc<Metrics>,
-    ) -> Self {
-        let capacity = config
-            .max_handshakes
-            .unwrap_or_else(|| machine.max_handshakes());
-        let refill_ms = 1_000 / u64::from(config.connect_per_second.clamp(1, 1_000));
-        let connects = (config.connect_burst > 0)
-            .then(|| Buckets::new(config.connect_burst, refill_ms, limits::RATE_SOURCES));
+    pub(crate) fn new(places: Places, clock: Clock, log: Log, metrics: Arc<Metrics>) -> Self {
+        let (burst, per_second) = places.connects;
+        let refill_ms = 1_000 / u64::from(per_second.clamp(1, 1_000));
+        let connects = (burst > 0).then(|| Buckets::new(burst, refill_ms, limits::RATE_SOURCES));
         Self {
             clock,
             log,
             metrics,
             inner: Mutex::new(Inner {
-                lobby: Lobby::new(capacity, config.max_handshakes_per_ip),
+                lobby: Lobby::new(places.all, places.per_address),
                 tasks: BTreeMap::new(),
                 connects,
                 unreported: 0,
@@ -101,7 +115,7 @@ impl Door {
         }
     }
 
-    /// A place in the lobby, at the cost of the oldest one if it is full. `None`: the address has no room.
+    /// A place in the lobby, at the cost of somebody with many if it is full. `None`: the address has no room.
     fn admit(&self, peer: IpAddr, known: bool) -> Option<Ticket> {
         let mut inner = self.lock();
         let key = known.then(|| source_key(peer));
@@ -136,8 +150,13 @@ impl Door {
         if now >= inner.next_report {
             inner.next_report = now.plus(LOG_EVERY_MS);
             let count = std::mem::take(&mut inner.unreported);
-            let fields: [(Key, &dyn std::fmt::Display); 2] =
-                [(Key::Remote, &peer), (Key::Count, &count)];
+            let reason = why.label();
+            let mut fields: Vec<(Key, &dyn std::fmt::Display)> =
+                vec![(Key::Reason, &reason), (Key::Count, &count)];
+            // With all places taken, it is not the one who came that is to blame.
+            if why != Dropped::all_full {
+                fields.push((Key::Remote, &peer));
+            }
             self.log.write(Event::ConnectionsDropped, &fields);
         }
     }

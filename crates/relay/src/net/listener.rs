@@ -6,6 +6,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::time::Instant;
 
 /// Connections the kernel completes before the relay has accepted them.
 const BACKLOG: u32 = 4096;
@@ -13,6 +14,9 @@ const BACKLOG: u32 = 4096;
 /// Pause after a failed accept. Out of descriptors, an accept fails at once again; connections that
 /// are up must not starve because of it.
 const PAUSE: Duration = Duration::from_millis(100);
+
+/// Time between two lines about failed accepts.
+const REPORT_EVERY: Duration = Duration::from_secs(10);
 
 /// Binds the first of the addresses that can be bound.
 pub(crate) async fn bind(address: &ListenAddress) -> io::Result<TcpListener> {
@@ -43,18 +47,18 @@ pub(crate) async fn accept(
     log: &Log,
     mut connected: impl FnMut(TcpStream, SocketAddr),
 ) {
-    let mut failing = false;
+    let mut next_report = Instant::now();
     loop {
         match listener.accept().await {
             Ok((stream, remote)) => {
-                failing = false;
                 // Frames are flushed when they are complete; waiting for more would only delay them.
                 drop(stream.set_nodelay(true));
                 connected(stream, remote);
             }
             Err(error) if is_about_one_connection(&error) => {}
             Err(error) => {
-                if !std::mem::replace(&mut failing, true) {
+                if Instant::now() >= next_report {
+                    next_report = Instant::now() + REPORT_EVERY;
                     log.write(Event::AcceptFailed, &[(Key::Err, &error)]);
                 }
                 tokio::time::sleep(PAUSE).await;

@@ -86,6 +86,7 @@ events! {
     StartingHttpListener Info "starting http listener",
     UnusedSocket Warn "inherited socket is not used",
     Privileged Warn "running with more privileges than needed",
+    LimitsBeyondMachine Warn "limits are beyond what this machine can hold",
     UnknownVariable Warn "environment variable names no setting",
     PushUnavailable Warn "push off: this version cannot send",
     PushOff Info "push off: PYRYCODE_RELAY_FCM_CREDENTIALS unset",

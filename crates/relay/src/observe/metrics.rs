@@ -96,8 +96,19 @@ pub enum Dropped {
     address_rate,
     /// Its address has too many unanswered ones.
     address_full,
-    /// It was the oldest of too many unanswered ones.
+    /// There were too many unanswered ones, and its address had most of them.
     all_full,
+}
+
+impl Dropped {
+    /// As metrics and log name it.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::address_rate => "address_rate",
+            Self::address_full => "address_full",
+            Self::all_full => "all_full",
+        }
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]

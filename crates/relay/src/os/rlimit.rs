@@ -58,9 +58,29 @@ impl Machine {
         usize::try_from(by_descriptors.min(by_memory).min(1_000_000)).unwrap_or(usize::MAX)
     }
 
-    /// The default of `--max-handshakes`: the descriptors that `--max-connections` leaves for them.
+    /// The default of `--max-handshakes`: the descriptors that `--max-connections` leaves for them, and an eighth of
+    /// the memory (a TLS handshake that stops half-way holds some 45 KiB).
     pub(crate) fn max_handshakes(self) -> usize {
-        usize::try_from((self.descriptors / HANDSHAKE_SHARE).clamp(8, 65_536)).unwrap_or(usize::MAX)
+        let by_memory = self
+            .memory_bytes
+            .map_or(u64::MAX, |m| m / 8 / PLANNED_CONNECTION_BYTES);
+        let places = (self.descriptors / HANDSHAKE_SHARE).min(by_memory);
+        usize::try_from(places.clamp(8, 65_536)).unwrap_or(usize::MAX)
+    }
+
+    /// What is wrong with these limits on this machine, in words.
+    pub(crate) fn too_small_for(
+        self,
+        max_connections: usize,
+        max_handshakes: usize,
+    ) -> Option<String> {
+        let needed = max_connections.saturating_add(max_handshakes) as u64 + RESERVED_DESCRIPTORS;
+        (needed > self.descriptors).then(|| {
+            format!(
+                "{max_connections} connections and {max_handshakes} handshakes need {needed} descriptors, and the limit is {}",
+                self.descriptors
+            )
+        })
     }
 
     /// The default of `--queue-bytes`: a quarter of the memory, since half of it is planned for connections.
@@ -114,6 +134,20 @@ fn limit_files(own_groups: &str) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn handshakes_are_bounded_by_memory_too_and_limits_beyond_the_machine_are_noticed() {
+        let machine = |descriptors, memory_bytes| Machine {
+            descriptors,
+            memory_bytes: Some(memory_bytes),
+        };
+        assert_eq!(machine(20_000, 1 << 40).max_handshakes(), 1_250);
+        assert_eq!(machine(1 << 20, 512 << 20).max_handshakes(), 1_024);
+        let default = machine(20_000, 1 << 40);
+        let (peers, handshakes) = (default.max_connections(), default.max_handshakes());
+        assert_eq!(default.too_small_for(peers, handshakes), None);
+        assert!(machine(256, 1 << 40).too_small_for(1_000, 16).is_some());
+    }
 
     #[test]
     fn the_default_cap_follows_the_scarcer_resource() {

@@ -5,7 +5,7 @@ use listenfd::ListenFd;
 use relay_core::Counts;
 use sd_notify::NotifyState;
 use std::io;
-use std::net::TcpListener;
+use std::net::{IpAddr, TcpListener};
 use std::time::Duration;
 
 /// Listening sockets that were handed to this process (`LISTEN_FDS`), not taken into use yet.
@@ -29,11 +29,14 @@ impl Inherited {
         Ok(Self(sockets))
     }
 
-    /// The socket that listens on `port`, if one was handed over.
-    pub(crate) fn take(&mut self, port: u16) -> Option<TcpListener> {
-        let has_port = |socket: &TcpListener| socket.local_addr().is_ok_and(|a| a.port() == port);
-        let index = self.0.iter().position(has_port)?;
-        Some(self.0.swap_remove(index))
+    /// The sockets on `port` whose address is `fit`. There may be several, one for IPv4 and one for IPv6.
+    pub(crate) fn take(&mut self, port: u16, fit: impl Fn(IpAddr) -> bool) -> Vec<TcpListener> {
+        let (taken, left) = std::mem::take(&mut self.0).into_iter().partition(|socket| {
+            let address = socket.local_addr();
+            address.is_ok_and(|address| address.port() == port && fit(address.ip()))
+        });
+        self.0 = left;
+        taken
     }
 
     /// Where sockets listen that nothing asked for.
@@ -88,13 +91,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_socket_is_found_by_its_port_once() {
+    fn sockets_are_found_by_their_port_once() {
         let socket = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = socket.local_addr().unwrap().port();
-        let mut inherited = Inherited(vec![socket]);
-        assert!(inherited.take(port.wrapping_add(1)).is_none());
-        assert_eq!(inherited.unused().len(), 1);
-        assert!(inherited.take(port).is_some());
-        assert!(inherited.take(port).is_none());
+        let twin = TcpListener::bind(("127.0.0.2", port)).unwrap();
+        let mut inherited = Inherited(vec![socket, twin]);
+        assert!(inherited.take(port.wrapping_add(1), |_| true).is_empty());
+        assert!(inherited.take(port, |ip| !ip.is_loopback()).is_empty());
+        assert_eq!(inherited.unused().len(), 2);
+        assert_eq!(inherited.take(port, |_| true).len(), 2);
+        assert!(inherited.take(port, |_| true).is_empty());
     }
 }

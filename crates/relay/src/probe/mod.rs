@@ -7,10 +7,15 @@ mod report;
 mod stats;
 mod steps;
 
+use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
 use relay_client::{Endpoint, EndpointError};
+use rustls::ClientConfig;
+
+use crate::net::tls::roots::trusting;
 
 pub(crate) use stats::RoundTrips;
 
@@ -31,6 +36,9 @@ pub struct Args {
     /// Leave out the second daemon, which a relay refuses with 4409
     #[arg(long)]
     skip_conflict: bool,
+    /// Trust these PEM certificates, and no others
+    #[arg(long, value_name = "FILE")]
+    ca: Option<PathBuf>,
     /// Print one JSON object instead of lines
     #[arg(long)]
     json: bool,
@@ -52,16 +60,28 @@ pub async fn run(args: Args) -> ExitCode {
             return ExitCode::from(2);
         }
     };
-    if check(&base, &args).await {
+    let tls = match args
+        .ca
+        .as_deref()
+        .map(|file| trusting(Some(file)))
+        .transpose()
+    {
+        Ok(tls) => tls.map(Arc::new),
+        Err(error) => {
+            eprintln!("pyrycode-relay: --ca {error}");
+            return ExitCode::from(2);
+        }
+    };
+    if check(&base, &args, tls).await {
         ExitCode::SUCCESS
     } else {
         ExitCode::FAILURE
     }
 }
 
-async fn check(relay: &Endpoint, args: &Args) -> bool {
+async fn check(relay: &Endpoint, args: &Args, tls: Option<Arc<ClientConfig>>) -> bool {
     let mut report = report::Report::start(relay, args.json);
-    steps::run(relay, args, &mut report).await;
+    steps::run(relay, args, tls, &mut report).await;
     report.finish()
 }
 
@@ -112,6 +132,7 @@ mod tests {
             round_trips: 10,
             size: 70_000,
             skip_conflict: false,
+            ca: None,
             json: true,
         }
     }
@@ -129,14 +150,14 @@ mod tests {
         };
         let relay = Relay::start(config).await.unwrap();
         let url = format!("http://{}/v1/server", relay.local_addr());
-        assert!(check(&base(&url).unwrap(), &args(&url)).await);
+        assert!(check(&base(&url).unwrap(), &args(&url), None).await);
         relay.shutdown().await;
     }
 
     #[tokio::test]
     async fn what_is_no_relay_is_not_healthy() {
         let nobody = Script::start().await.unwrap().url();
-        assert!(!check(&base(&nobody).unwrap(), &args(&nobody)).await);
+        assert!(!check(&base(&nobody).unwrap(), &args(&nobody), None).await);
 
         let other = Script::start().await.unwrap();
         let url = other.url();
@@ -144,6 +165,6 @@ mod tests {
             let not_found = "HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n";
             while other.refuse(not_found).await.is_ok() {}
         });
-        assert!(!check(&base(&url).unwrap(), &args(&url)).await);
+        assert!(!check(&base(&url).unwrap(), &args(&url), None).await);
     }
 }

@@ -1,10 +1,12 @@
 //! The checks themselves.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use relay_client::{ConnectError, Endpoint, Options, Received, Socket, SocketError, Timeouts};
 use relay_proto::envelope::{self, Directive};
 use relay_proto::headers;
+use rustls::ClientConfig;
 use tokio::time::timeout;
 
 use super::Args;
@@ -70,7 +72,12 @@ impl Dialler {
 }
 
 /// Runs every step that makes sense after the ones before it.
-pub(super) async fn run(relay: &Endpoint, args: &Args, report: &mut Report) {
+pub(super) async fn run(
+    relay: &Endpoint,
+    args: &Args,
+    tls: Option<Arc<ClientConfig>>,
+    report: &mut Report,
+) {
     let mut nonce = [0; 8];
     if let Err(error) = getrandom::fill(&mut nonce) {
         let what = format!("this machine has no randomness: {error}");
@@ -88,6 +95,7 @@ pub(super) async fn run(relay: &Endpoint, args: &Args, report: &mut Report) {
         server_id: format!("probe-{:016x}", u64::from_be_bytes(nonce)),
         options: Options {
             timeouts,
+            tls,
             ..Options::default()
         },
     };

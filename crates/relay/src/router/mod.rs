@@ -90,12 +90,10 @@ impl State {
 }
 
 impl Router {
-    pub(crate) fn new(config: Config, clock: Clock, log: Log) -> Self {
+    pub(crate) fn new(config: Config, machine: Machine, clock: Clock, log: Log) -> Self {
         let hub = Hub::new(config.policy.clone(), clock.now());
         let park = ParkBudget::new(config.park_total_bytes);
-        let queue_bytes = config
-            .queue_bytes
-            .unwrap_or_else(|| Machine::look().queue_bytes());
+        let queue_bytes = config.queue_bytes.unwrap_or_else(|| machine.queue_bytes());
         Self {
             queue: Arc::new(QueueBudget::new(queue_bytes)),
             park: Mutex::new(park.with_phone_bytes(config.park_phone_bytes)),

@@ -1,5 +1,6 @@
 //! The HTTPS client for the CA's directory.
 
+use crate::net::tls::roots::{RootsError, trusting};
 use bytes::Bytes;
 use http_body_util::Limited;
 use hyper::header::{CONTENT_TYPE, HeaderValue, RETRY_AFTER, USER_AGENT};
@@ -9,12 +10,8 @@ use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use instant_acme::{BodyWrapper, BytesResponse, Error, HttpClient};
-use rustls::crypto::aws_lc_rs::default_provider;
-use rustls::{ClientConfig, RootCertStore};
-use rustls_pki_types::CertificateDer;
-use rustls_pki_types::pem::PemObject;
 use std::future::Future;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -29,18 +26,6 @@ const CONNECT: Duration = Duration::from_secs(10);
 /// Bytes of an answer. The largest are chains, below 20,000.
 const MAX_BODY: usize = 1 << 20;
 
-/// Why there is no client.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum ClientError {
-    #[error(
-        "--acme-ca {}: {detail}; it must be a PEM file with the certificates that the ACME directory's own TLS is trusted by",
-        path.display()
-    )]
-    Roots { path: PathBuf, detail: String },
-    #[error("TLS for the ACME directory: {0}")]
-    Tls(#[from] rustls::Error),
-}
-
 /// Talks to one CA. Every request ends in time, and every answer is of bounded size.
 #[derive(Clone)]
 pub(crate) struct AcmeClient {
@@ -51,15 +36,8 @@ pub(crate) struct AcmeClient {
 
 impl AcmeClient {
     /// Trusts the certificates in `ca_file`, or those that the system trusts.
-    pub(super) fn new(ca_file: Option<&Path>) -> Result<Self, ClientError> {
-        let roots = match ca_file {
-            Some(path) => roots_of(path)?,
-            None => system_roots(),
-        };
-        let tls = ClientConfig::builder_with_provider(Arc::new(default_provider()))
-            .with_safe_default_protocol_versions()?
-            .with_root_certificates(roots)
-            .with_no_client_auth();
+    pub(super) fn new(ca_file: Option<&Path>) -> Result<Self, RootsError> {
+        let tls = trusting(ca_file)?;
         let mut tcp = HttpConnector::new();
         tcp.enforce_http(false);
         tcp.set_connect_timeout(Some(CONNECT));
@@ -130,34 +108,4 @@ fn is_json<B>(response: &Response<B>) -> bool {
     let kind = response.headers().get(CONTENT_TYPE);
     kind.and_then(|kind| kind.to_str().ok())
         .is_some_and(|kind| kind.contains("json"))
-}
-
-fn roots_of(path: &Path) -> Result<RootCertStore, ClientError> {
-    let refuse = |detail: String| ClientError::Roots {
-        path: path.to_owned(),
-        detail,
-    };
-    let text = std::fs::read(path).map_err(|error| refuse(error.to_string()))?;
-    let mut roots = RootCertStore::empty();
-    for certificate in CertificateDer::pem_slice_iter(&text) {
-        let certificate = certificate.map_err(|error| refuse(error.to_string()))?;
-        roots
-            .add(certificate)
-            .map_err(|error| refuse(error.to_string()))?;
-    }
-    if roots.is_empty() {
-        return Err(refuse("no certificate in it".into()));
-    }
-    Ok(roots)
-}
-
-/// What this machine trusts; on one that has nothing (a bare container), what browsers trust.
-fn system_roots() -> RootCertStore {
-    let mut roots = RootCertStore::empty();
-    let found = rustls_native_certs::load_native_certs();
-    roots.add_parsable_certificates(found.certs);
-    if roots.is_empty() {
-        roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
-    }
-    roots
 }

@@ -14,10 +14,10 @@ mod pem;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use client::ClientError;
 pub(crate) use http01::Http01;
 
 use super::tls::{Certificate, Certificates};
+use crate::net::tls::roots::RootsError;
 use crate::observe::log::{Event, Key, Log};
 use cache::{ACCOUNT, Cache};
 use client::AcmeClient;
@@ -33,9 +33,9 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 /// The longest sleep: a clock that was set, or a machine that was suspended, is noticed after it.
-const LONGEST_SLEEP: Duration = Duration::from_secs(60);
+const LONGEST_SLEEP: Duration = Duration::from_secs(relay_core::renewal::ASK_AGAIN_S);
 
-/// For one attempt, with every method: a CA that hangs must not keep the next attempt from coming.
+/// For one attempt: a CA that hangs must not keep the next attempt from coming.
 const ATTEMPT: Duration = Duration::from_secs(180);
 
 /// How often a step is tried when the CA wants newer nonces: it may have several servers, which don't
@@ -43,7 +43,7 @@ const ATTEMPT: Duration = Duration::from_secs(180);
 const NONCE_TRIES: u32 = 4;
 
 /// What a clock that makes a new certificate look old costs the CA: one order in this time.
-const TOO_SOON_S: u64 = 3600;
+const TOO_SOON_S: u64 = 24 * 3600;
 
 /// What is ordered where.
 #[derive(Clone, Debug)]
@@ -67,8 +67,8 @@ pub(crate) enum AcmeError {
     Domain(String),
     #[error("--acme-directory {0:?} is not an https:// URL")]
     Directory(String),
-    #[error("{0}")]
-    Client(#[from] ClientError),
+    #[error("--acme-ca {0}")]
+    Roots(#[from] RootsError),
 }
 
 /// Whether a certificate can be had with these settings; the client that would ask for it.
@@ -176,6 +176,8 @@ impl Acme {
     }
 
     async fn attempt(&mut self) {
+        // What a CA asked for in an exchange that went well after all is over.
+        let _ = self.client.take_retry_after_s();
         let key = match self.account_key().await {
             Ok(key) => key,
             Err(failure) => return self.failed(&failure),
@@ -224,15 +226,14 @@ impl Acme {
         );
     }
 
-    /// One certificate, by the first method that works.
+    /// One certificate. Each attempt tries one method, since a validation that fails counts against the CA's limits;
+    /// the next attempt tries the other one.
     async fn issue(&self, key: &EcKey) -> Result<(Method, Issued), Failure> {
+        let method = match self.renewal.failures() % 2 {
+            0 => Method::TlsAlpn01,
+            _ => Method::Http01,
+        };
         let account = self.sign_in(key).await?;
-        let method = Method::TlsAlpn01;
-        match self.order(&account, method).await {
-            Err(Failure::Validation(text)) => self.challenge_failed(method, &text),
-            other => return Ok((method, other?)),
-        }
-        let method = Method::Http01;
         let issued = self.order(&account, method).await;
         if let Err(Failure::Validation(text)) = &issued {
             self.challenge_failed(method, text);

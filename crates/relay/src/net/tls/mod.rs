@@ -4,6 +4,7 @@
 mod certificate;
 mod certificates;
 pub(crate) mod files;
+pub(crate) mod roots;
 pub(crate) mod self_signed;
 
 #[cfg(test)]

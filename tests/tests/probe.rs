@@ -1,0 +1,39 @@
+//! The program's own probe, against the program.
+
+use relay_tests::{Launch, Relay, Transport, certificate, soon};
+
+/// Its first check, a phone without a daemon, is answered at once.
+const NO_PARKING: [&str; 2] = ["--boot-park", "0s"];
+
+/// Runs the probe against `relay`.
+async fn probe(relay: &Relay, scheme: &str, more: &[&str]) -> relay_tests::Ended {
+    let url = format!("{scheme}://{}", relay.addr());
+    let launch = Launch::new(&["probe", &url, "--round-trips", "10"]).args(more);
+    soon("the probe to end", launch.ended()).await
+}
+
+#[tokio::test]
+async fn a_healthy_relay_passes_also_over_tls_with_a_ca_of_its_own() {
+    let plain = Launch::new(&NO_PARKING)
+        .over(Transport::Plain)
+        .start()
+        .await;
+    let ended = probe(&plain, "ws", &[]).await;
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+
+    let tls = Launch::new(&NO_PARKING).over(Transport::Tls).start().await;
+    let ca = certificate("ca.pem");
+    let ended = probe(&tls, "wss", &["--ca", &ca.display().to_string()]).await;
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    assert!(ended.stdout.contains("healthy: 6 checks"), "{ended:?}");
+}
+
+#[tokio::test]
+async fn a_certificate_that_nobody_signed_is_not_healthy() {
+    let tls = Launch::new(&NO_PARKING).over(Transport::Tls).start().await;
+    let ended = probe(&tls, "wss", &[]).await;
+    assert_eq!(ended.code, Some(1), "{ended:?}");
+    let ended = probe(&tls, "wss", &["--ca", "/nowhere/ca.pem"]).await;
+    assert_eq!(ended.code, Some(2), "{ended:?}");
+    assert!(ended.stderr.contains("/nowhere/ca.pem"), "{ended:?}");
+}
