@@ -42,7 +42,7 @@ use std::io::Write as _;
 use std::time::Duration;
 
 pub use http::{Response, exchange};
-pub use launch::{Ended, Launch, free_port};
+pub use launch::{Ended, Launch, free_port, held_port};
 pub use log::{Log, Record};
 pub use netns::Namespace;
 pub use pebble::{Pebble, Settings, acme_args};
