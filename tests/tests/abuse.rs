@@ -408,11 +408,6 @@ async fn two_thousand_slow_readers() {
         "{} MiB",
         grown / MIB
     );
-    let refused = relay
-        .log
-        .count("binary_forwarder_phone_enqueue_failed", &[]);
-    assert!(refused >= 50, "{refused} phones over their share");
-
     drop((pumps, slow));
     relay.expect_counts(1, 1).await;
     let after = innocent.watch(Duration::from_secs(2)).await;
