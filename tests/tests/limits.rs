@@ -147,7 +147,7 @@ async fn messages_that_are_never_complete_have_a_budget() {
     assert!((20..40).contains(&turned_away), "{turned_away}");
     // Room comes back with the first that leaves.
     drop(held);
-    let (mut daemon, mut phone, conn_id) = relay.pair("home").await;
+    let (mut daemon, phone, conn_id) = relay.pair("home").await;
     let large = json_of(200_000);
     phone.send(&large);
     daemon.expect_frame_from(&conn_id, &large).await;
