@@ -31,6 +31,7 @@ mod pebble;
 mod peer;
 mod privileges;
 mod process;
+mod proxies;
 mod raw;
 mod relay;
 mod transport;
@@ -41,15 +42,16 @@ use std::io::Write as _;
 use std::time::Duration;
 
 pub use http::{Response, exchange};
-pub use launch::{Ended, Launch, free_port};
+pub use launch::{Ended, Launch, free_port, held_port};
 pub use log::{Log, Record};
 pub use netns::Namespace;
 pub use pebble::{Pebble, Settings, acme_args};
 pub use peer::{Daemon, Event, Peer, Phone};
 pub use privileges::{as_nobody, is_root};
+pub use proxies::{Proxy, packaged, server_program};
 pub use raw::{Frame, Raw, masked, op};
 pub use relay::{Refused, Relay};
-pub use transport::{HOST, Stream, Transport, Trust, certificate, tls};
+pub use transport::{HOST, Stream, Transport, Trust, certificate, tcp_from, tls};
 pub use wire::{
     DAEMON_HEADERS, Envelope, Headers, PHONE_HEADERS, SECRETS, data_envelope, directive, frame,
     json_of,

@@ -128,6 +128,16 @@ impl Log {
             .clone()
     }
 
+    /// Every line, once the program has printed its last.
+    pub async fn all_lines(&self) -> Vec<String> {
+        let mut count = self.count.clone();
+        soon("the end of the output", async {
+            while count.changed().await.is_ok() {}
+        })
+        .await;
+        self.lines()
+    }
+
     /// Every line so far that is a record.
     pub fn records(&self) -> Vec<Record> {
         self.lines()

@@ -16,7 +16,7 @@ use crate::launch::{Launch, METRICS};
 use crate::log::Log;
 use crate::peer::{self, Daemon, Peer, Phone};
 use crate::raw::Raw;
-use crate::transport::{HOST, Stream, Transport};
+use crate::transport::{HOST, Stream, Transport, tcp_from};
 use crate::wire::{DAEMON_HEADERS, Headers, PHONE_HEADERS, SECRETS};
 use crate::{eventually, soon};
 
@@ -142,9 +142,7 @@ impl Relay {
 
     /// A TCP connection to it from `source`, and nothing on it yet.
     pub async fn tcp_from(&self, source: Ipv4Addr) -> TcpStream {
-        let socket = TcpSocket::new_v4().expect("a socket");
-        socket.bind((source, 0).into()).expect("a local address");
-        let stream = soon("a TCP connection", socket.connect(self.addr)).await;
+        let stream = soon("a TCP connection", tcp_from(source, self.addr)).await;
         stream.expect("the relay accepts")
     }
 

@@ -1,14 +1,14 @@
 //! What carries HTTP and WebSockets to the relay: a bare TCP connection, or TLS over one.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use tokio_rustls::rustls::client::Resumption;
@@ -60,6 +60,16 @@ impl Transport {
                 .expect("the TLS handshake succeeds"),
         }
     }
+}
+
+/// A TCP connection to `to` from the local address `source`.
+///
+/// # Errors
+/// What the system said.
+pub async fn tcp_from(source: Ipv4Addr, to: SocketAddr) -> io::Result<TcpStream> {
+    let socket = TcpSocket::new_v4()?;
+    socket.bind((source, 0).into())?;
+    socket.connect(to).await
 }
 
 /// A TLS handshake over `tcp` that asks for `name` (an IP address is not sent as SNI) and verifies

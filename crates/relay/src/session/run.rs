@@ -3,6 +3,7 @@
 use super::item::{Item, Meaning};
 use super::{End, Flow, Handler, Phase, Session, Transport};
 use bytes::Bytes;
+use relay_core::limits::QUEUE_FREE_BYTES;
 use relay_core::{Action, Millis};
 use relay_proto::close::{self, Cause};
 use relay_proto::ws::{Control, control_frame};
@@ -12,10 +13,11 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use tokio::io::ReadBuf;
 
-/// Bytes read at once.
+/// Bytes read at once, and in a row: then other tasks get their turn. What somebody else waits is the sum of such
+/// turns, one for each peer that sends without a pause.
 pub(super) const READ_BYTES: usize = 64 * 1024;
 
-/// Reads in a row before other tasks get their turn.
+/// Reads in a row, if they are short.
 const ROUNDS: usize = 8;
 
 thread_local!(static READ_BUFFER: RefCell<Box<[u8]>> = RefCell::new(vec![0; READ_BYTES].into()));
@@ -26,6 +28,7 @@ impl<S: Transport, H: Handler> Future for Session<S, H> {
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let me = self.get_mut();
         me.peer.waker.register(cx.waker());
+        let mut taken_bytes = 0;
         for _ in 0..ROUNDS {
             let now = me.clock.now();
             me.obey(now);
@@ -35,8 +38,12 @@ impl<S: Transport, H: Handler> Future for Session<S, H> {
             if me.phase == Phase::Done {
                 return Poll::Ready(());
             }
-            if !read && me.settled() && me.armed(cx) {
+            if read.is_none() && me.settled() && me.armed(cx) {
                 return Poll::Pending;
+            }
+            taken_bytes += read.unwrap_or(0);
+            if taken_bytes >= READ_BYTES {
+                break;
             }
         }
         cx.waker().wake_by_ref();
@@ -160,11 +167,11 @@ impl<S: Transport, H: Handler> Session<S, H> {
         }
     }
 
-    /// Reads once. False if there was nothing to read, or nothing may be read now.
-    fn read(&mut self, cx: &mut Context<'_>, now: Millis) -> bool {
+    /// Reads once. Returns how many bytes that were; `None` if there was nothing to read, or nothing may be read now.
+    fn read(&mut self, cx: &mut Context<'_>, now: Millis) -> Option<usize> {
         let allowed = match self.phase {
-            Phase::Done => return false,
-            Phase::Open if !self.admitted => return false,
+            Phase::Done => return None,
+            Phase::Open if !self.admitted => return None,
             Phase::Open => self
                 .handler
                 .may_read(self.decoder.held_bytes())
@@ -172,7 +179,7 @@ impl<S: Transport, H: Handler> Session<S, H> {
             _ => READ_BYTES,
         };
         if allowed == 0 {
-            return false;
+            return None;
         }
         READ_BUFFER.with_borrow_mut(|buffer| {
             if let Some(early) = self.early.take() {
@@ -186,11 +193,11 @@ impl<S: Transport, H: Handler> Session<S, H> {
                     [&paused[..], &rest].concat().into()
                 };
                 self.early = Some(rest).filter(|rest| !rest.is_empty());
-                return true;
+                return Some(part);
             }
             let mut unfilled = ReadBuf::new(&mut buffer[..allowed]);
             match Pin::new(&mut self.socket).poll_read(cx, &mut unfilled) {
-                Poll::Pending => return false,
+                Poll::Pending => return None,
                 Poll::Ready(Ok(())) if unfilled.filled().is_empty() => self.ended("end of stream"),
                 Poll::Ready(Ok(())) => {
                     let paused = self.take_bytes(unfilled.filled_mut(), now);
@@ -198,7 +205,7 @@ impl<S: Transport, H: Handler> Session<S, H> {
                 }
                 Poll::Ready(Err(_)) => self.ended("connection lost"),
             }
-            true
+            Some(unfilled.filled().len())
         })
     }
 
@@ -223,10 +230,26 @@ impl<S: Transport, H: Handler> Session<S, H> {
         if finished {
             self.life.message_finished();
         }
+        self.account_for_held(now);
         if self.phase == Phase::Open && self.decoder.mid_message() {
             self.life.message_started(now);
         }
         paused
+    }
+
+    /// Counts what the decoder keeps, where that is more than every connection has for itself.
+    fn account_for_held(&mut self, now: Millis) {
+        let held_bytes = self.decoder.held_bytes();
+        let much = held_bytes > QUEUE_FREE_BYTES / 2;
+        if !much && !self.holding {
+            return;
+        }
+        self.holding = much;
+        let counted_bytes = if much { held_bytes } else { 0 };
+        let covered = self.peer.lock().outbox.hold(counted_bytes);
+        if !covered {
+            self.close(Cause::Overloaded, now);
+        }
     }
 
     /// The peer's end of the stream, or its loss.
