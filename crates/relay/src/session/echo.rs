@@ -61,3 +61,81 @@ pub async fn serve<S: Transport>(socket: S, limits: Limits, early: Bytes) {
     };
     Session::new(start).await;
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::run::READ_BYTES;
+    use super::*;
+    use std::future::Future;
+    use std::io;
+    use std::pin::{Pin, pin};
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::task::{Context, Poll, Waker};
+    use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+    /// A peer that always has something to say: empty pongs, in pieces of a size.
+    struct Endless {
+        piece_bytes: usize,
+        taken_bytes: Arc<AtomicUsize>,
+    }
+
+    const PONG: [u8; 6] = [0x8a, 0x80, 1, 2, 3, 4];
+
+    impl AsyncRead for Endless {
+        fn poll_read(
+            self: Pin<&mut Self>,
+            _cx: &mut Context<'_>,
+            buffer: &mut ReadBuf<'_>,
+        ) -> Poll<io::Result<()>> {
+            let part = self.piece_bytes.min(buffer.remaining());
+            let before = self.taken_bytes.fetch_add(part, Ordering::Relaxed);
+            for at in before..before + part {
+                buffer.put_slice(&[PONG[at % PONG.len()]]);
+            }
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    impl AsyncWrite for Endless {
+        fn poll_write(
+            self: Pin<&mut Self>,
+            _cx: &mut Context<'_>,
+            bytes: &[u8],
+        ) -> Poll<io::Result<usize>> {
+            Poll::Ready(Ok(bytes.len()))
+        }
+
+        fn poll_flush(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn poll_shutdown(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    impl Transport for Endless {}
+
+    /// Others wait for as long as a turn takes, once for each peer that never stops.
+    #[tokio::test]
+    async fn a_peer_that_never_stops_gets_its_turn_and_no_more() {
+        for piece_bytes in [100, 16 * 1024, READ_BYTES] {
+            let taken_bytes = Arc::new(AtomicUsize::new(0));
+            let socket = Endless {
+                piece_bytes,
+                taken_bytes: taken_bytes.clone(),
+            };
+            let limits = Limits {
+                message_bytes: 1024,
+                utf8: relay_proto::ws::Utf8::Every,
+            };
+            let mut session = pin!(serve(socket, limits, Bytes::new()));
+            let mut cx = Context::from_waker(Waker::noop());
+            for turn in 1..4 {
+                assert!(session.as_mut().poll(&mut cx).is_pending());
+                let taken = taken_bytes.load(Ordering::Relaxed);
+                assert!(taken > 0 && taken <= turn * READ_BYTES, "{taken} in {turn}");
+            }
+        }
+    }
+}

@@ -12,10 +12,11 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use tokio::io::ReadBuf;
 
-/// Bytes read at once.
+/// Bytes read at once, and in a row: then other tasks get their turn. What somebody else waits is the sum of such
+/// turns, one for each peer that sends without a pause.
 pub(super) const READ_BYTES: usize = 64 * 1024;
 
-/// Reads in a row before other tasks get their turn.
+/// Reads in a row, if they are short.
 const ROUNDS: usize = 8;
 
 thread_local!(static READ_BUFFER: RefCell<Box<[u8]>> = RefCell::new(vec![0; READ_BYTES].into()));
@@ -26,6 +27,7 @@ impl<S: Transport, H: Handler> Future for Session<S, H> {
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let me = self.get_mut();
         me.peer.waker.register(cx.waker());
+        let mut taken_bytes = 0;
         for _ in 0..ROUNDS {
             let now = me.clock.now();
             me.obey(now);
@@ -35,8 +37,12 @@ impl<S: Transport, H: Handler> Future for Session<S, H> {
             if me.phase == Phase::Done {
                 return Poll::Ready(());
             }
-            if !read && me.settled() && me.armed(cx) {
+            if read.is_none() && me.settled() && me.armed(cx) {
                 return Poll::Pending;
+            }
+            taken_bytes += read.unwrap_or(0);
+            if taken_bytes >= READ_BYTES {
+                break;
             }
         }
         cx.waker().wake_by_ref();
@@ -160,11 +166,11 @@ impl<S: Transport, H: Handler> Session<S, H> {
         }
     }
 
-    /// Reads once. False if there was nothing to read, or nothing may be read now.
-    fn read(&mut self, cx: &mut Context<'_>, now: Millis) -> bool {
+    /// Reads once. Returns how many bytes that were; `None` if there was nothing to read, or nothing may be read now.
+    fn read(&mut self, cx: &mut Context<'_>, now: Millis) -> Option<usize> {
         let allowed = match self.phase {
-            Phase::Done => return false,
-            Phase::Open if !self.admitted => return false,
+            Phase::Done => return None,
+            Phase::Open if !self.admitted => return None,
             Phase::Open => self
                 .handler
                 .may_read(self.decoder.held_bytes())
@@ -172,7 +178,7 @@ impl<S: Transport, H: Handler> Session<S, H> {
             _ => READ_BYTES,
         };
         if allowed == 0 {
-            return false;
+            return None;
         }
         READ_BUFFER.with_borrow_mut(|buffer| {
             if let Some(early) = self.early.take() {
@@ -186,11 +192,11 @@ impl<S: Transport, H: Handler> Session<S, H> {
                     [&paused[..], &rest].concat().into()
                 };
                 self.early = Some(rest).filter(|rest| !rest.is_empty());
-                return true;
+                return Some(part);
             }
             let mut unfilled = ReadBuf::new(&mut buffer[..allowed]);
             match Pin::new(&mut self.socket).poll_read(cx, &mut unfilled) {
-                Poll::Pending => return false,
+                Poll::Pending => return None,
                 Poll::Ready(Ok(())) if unfilled.filled().is_empty() => self.ended("end of stream"),
                 Poll::Ready(Ok(())) => {
                     let paused = self.take_bytes(unfilled.filled_mut(), now);
@@ -198,7 +204,7 @@ impl<S: Transport, H: Handler> Session<S, H> {
                 }
                 Poll::Ready(Err(_)) => self.ended("connection lost"),
             }
-            true
+            Some(unfilled.filled().len())
         })
     }
 
