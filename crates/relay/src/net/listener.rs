@@ -18,6 +18,11 @@ const PAUSE: Duration = Duration::from_millis(100);
 /// Time between two lines about failed accepts.
 const REPORT_EVERY: Duration = Duration::from_secs(10);
 
+/// Bytes the kernel takes for a connection beyond those it has sent. Without a bound it takes up to `tcp_wmem`, 4 MiB,
+/// for a peer that reads fast and then not at all: memory that counts as ours, and in none of our limits. What waits
+/// longer waits in the outbox, which has them, and where pings and closes overtake it.
+const UNSENT_BYTES: u32 = 64 * 1024;
+
 /// Binds the first of the addresses that can be bound.
 pub(crate) async fn bind(address: &ListenAddress) -> io::Result<TcpListener> {
     let mut last = io::Error::new(io::ErrorKind::AddrNotAvailable, "the host has no address");
@@ -47,6 +52,7 @@ pub(crate) async fn accept(
     log: &Log,
     mut connected: impl FnMut(TcpStream, SocketAddr),
 ) {
+    bound_unsent(listener);
     let mut next_report = Instant::now();
     loop {
         match listener.accept().await {
@@ -66,6 +72,17 @@ pub(crate) async fn accept(
         }
     }
 }
+
+/// Accepted connections inherit the bound from their listener.
+#[cfg(target_os = "linux")]
+fn bound_unsent(listener: &TcpListener) {
+    // A kernel that does not know the option works as well, with more memory.
+    drop(socket2::SockRef::from(listener).set_tcp_notsent_lowat(UNSENT_BYTES));
+}
+
+/// Elsewhere the system's own bound is all there is.
+#[cfg(not(target_os = "linux"))]
+fn bound_unsent(_listener: &TcpListener) {}
 
 fn is_about_one_connection(error: &io::Error) -> bool {
     matches!(
