@@ -140,6 +140,7 @@ class Service:
             self.fail(f"it ended with {status} after SIGTERM")
 
     def fail(self, why):
+        status = self.process.poll()
         self.process.kill()
         self.output.seek(0)
-        sys.exit(f"{self.output.read()}{why}; exit status {self.process.poll()}")
+        sys.exit(f"{self.output.read()}{why} ({'it runs' if status is None else f'it has ended with {status}'})")

@@ -288,3 +288,13 @@ pub fn free_port(ip: Ipv4Addr) -> u16 {
         }
     }
 }
+
+/// A free port of 127.0.0.1 that stays free as long as this is held.
+pub fn held_port() -> TcpListener {
+    loop {
+        let port = free_port(Ipv4Addr::LOCALHOST);
+        if let Ok(listener) = TcpListener::bind((Ipv4Addr::LOCALHOST, port)) {
+            return listener;
+        }
+    }
+}

@@ -46,7 +46,7 @@ use std::time::Duration;
 pub use attack::Attack;
 pub use http::{Response, exchange};
 pub use innocent::Innocent;
-pub use launch::{Ended, Launch, free_port};
+pub use launch::{Ended, Launch, free_port, held_port};
 pub use log::{Log, Record};
 pub use netns::Namespace;
 pub use pebble::{Pebble, Settings, acme_args};

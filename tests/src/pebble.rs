@@ -50,7 +50,7 @@ impl Settings {
 /// A running authority. It ends when this is dropped.
 pub struct Pebble {
     folder: TempDir,
-    _programs: [Child; 2],
+    programs: [Child; 2],
     directory: SocketAddr,
     trust: Trust,
 }
@@ -138,10 +138,18 @@ impl Pebble {
         let root = root_certificate(management).await;
         Some(Self {
             folder,
-            _programs: [name_server, pebble],
+            programs: [name_server, pebble],
             directory,
             trust: Trust::new(root),
         })
+    }
+
+    /// Ends it, so that its ports are free.
+    pub async fn end(mut self) {
+        for program in &mut self.programs {
+            let ended = soon("the authority to end", program.kill()).await;
+            ended.expect("the child can be waited for");
+        }
     }
 
     /// The port of its directory.

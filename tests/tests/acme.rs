@@ -3,29 +3,39 @@
 #![allow(clippy::unwrap_used, reason = "in a test, a panic is the report")]
 
 use std::fs;
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, TcpListener};
 use std::os::unix::fs::PermissionsExt as _;
 use std::process::Command;
+use std::sync::Mutex;
 use std::time::Duration;
 
 use relay_tests::{
     DAEMON_HEADERS, Daemon, HOST, Launch, PHONE_HEADERS, Pebble, Record, Relay, Settings, Stream,
-    acme_args, eventually, frame, free_port, soon, within,
+    acme_args, eventually, frame, held_port, soon, within,
 };
+use rustix::process::Signal;
 use tempfile::TempDir;
+use tokio::net::TcpSocket;
 
 /// The ports where the CA comes to look, and the relay's cache.
 struct Scene {
     https: u16,
     http: u16,
+    /// Keeps other tests from these ports until the relay takes them.
+    held: Mutex<Vec<TcpListener>>,
     cache: TempDir,
 }
 
 impl Scene {
     fn new() -> Self {
+        let held = [(); 2].map(|()| held_port());
+        let [https, http] = held
+            .each_ref()
+            .map(|held| held.local_addr().unwrap().port());
         Self {
-            https: free_port(Ipv4Addr::LOCALHOST),
-            http: free_port(Ipv4Addr::LOCALHOST),
+            https,
+            http,
+            held: Mutex::new(held.into()),
             cache: tempfile::tempdir().unwrap(),
         }
     }
@@ -36,6 +46,7 @@ impl Scene {
     }
 
     fn launch(&self, acme: &[String; 4]) -> Launch {
+        self.held.lock().unwrap().clear();
         let http = format!("127.0.0.1:{}", self.http);
         let cache = self.cache.path().to_str().unwrap();
         Launch::new(&["--domain", HOST, "--rate-burst", "0"])
@@ -80,6 +91,12 @@ impl Scene {
         names.sort();
         names
     }
+}
+
+/// Ends it, so that its ports are free.
+async fn end(mut relay: Relay) {
+    relay.signal(Signal::KILL);
+    relay.exited().await;
 }
 
 /// The first such log line, for things that may take longer than a test usually waits.
@@ -188,14 +205,14 @@ async fn a_restart_asks_the_ca_for_nothing() {
         .unwrap()
         .to_owned();
     let first = shown(&relay, &ca).await;
-    drop(relay);
+    end(relay).await;
     let (orders, accounts) = (ca.orders(), ca.accounts());
 
     let relay = scene.relay(&ca).await;
     let fields = [("domain", HOST), ("not_after", &*not_after)];
     relay.log.wait("certificate_loaded", &fields).await;
     assert!(shown(&relay, &ca).await == first, "the same certificate");
-    drop(relay);
+    end(relay).await;
     assert_eq!((ca.orders(), ca.accounts()), (orders, accounts));
 
     // Without its certificate it orders anew, on the account that it has.
@@ -322,7 +339,7 @@ async fn an_account_of_the_reference_is_used_and_files_that_are_damaged_are_repl
     assert!(unusable.get("path").unwrap().ends_with(HOST));
     scene.issued(&relay).await;
     assert_eq!(scene.read("acme_account+key"), account, "left alone");
-    drop(relay);
+    end(relay).await;
 
     fs::write(&path, "").unwrap();
     fs::remove_file(scene.cache.path().join(HOST)).unwrap();
@@ -375,7 +392,12 @@ async fn while_the_ca_is_away_the_certificate_serves_and_the_log_says_when_it_is
     scene.issued(&relay).await;
     let old = shown_to_openssl(&relay).await;
     let port = ca.port();
-    drop((relay, ca));
+    end(relay).await;
+    ca.end().await;
+    // Bound but not listening: nobody else takes it, and connections are refused.
+    let away = TcpSocket::new_v4().unwrap();
+    away.set_reuseaddr(true).unwrap();
+    away.bind((Ipv4Addr::LOCALHOST, port).into()).unwrap();
     let relay = scene.launch(&acme_args(port)).start().await;
     let failed = relay
         .log
@@ -393,6 +415,7 @@ async fn while_the_ca_is_away_the_certificate_serves_and_the_log_says_when_it_is
         port,
         ..scene.settings()
     };
+    drop(away);
     let ca = Pebble::start(test, settings).await.unwrap();
     // The attempt after the next comes up to 36 s later.
     logged(Duration::from_secs(90), &relay, "certificate_issued", &[]).await;

@@ -9,6 +9,18 @@ const HEALTH: &str = "--health-listen";
 
 const CLOSE: (&str, &str) = ("Connection", "close");
 
+/// Starts `launch` with a health listener, and waits until that says that the start is over: before,
+/// connections are accepted already.
+async fn ready(launch: Launch) -> Relay {
+    let relay = launch.listener(HEALTH).start().await;
+    eventually("the end of the start", || async {
+        let ready = relay.http_of(HEALTH, "/readyz").await;
+        (ready.status == 200).then_some(())
+    })
+    .await;
+    relay
+}
+
 fn assert_says(answer: &Response, status: u16, word: &str) {
     assert_eq!((answer.status, answer.text().trim()), (status, word));
 }
@@ -21,7 +33,7 @@ fn assert_is_healthz(answer: &Response) {
 
 #[tokio::test]
 async fn the_public_listener_says_that_it_lives_and_is_ready() {
-    let relay = Relay::start_bare(&["--rate-burst", "1"]).await;
+    let relay = ready(Launch::new(&["--rate-burst", "1"])).await;
     for _ in 0..5 {
         for method in ["GET", "HEAD", "POST"] {
             let alive = relay.http(method, "/livez", &[CLOSE]).await;
@@ -42,8 +54,7 @@ async fn the_public_listener_says_that_it_lives_and_is_ready() {
 
 #[tokio::test]
 async fn the_health_listener_serves_health_and_nothing_else() {
-    let launch = Launch::new(&["--proxy-protocol"]).listener(HEALTH);
-    let relay = launch.start().await;
+    let relay = ready(Launch::new(&["--proxy-protocol"])).await;
     assert_is_healthz(&relay.http_of(HEALTH, "/healthz").await);
     assert_says(&relay.http_of(HEALTH, "/livez").await, 200, "ok");
     assert_says(&relay.http_of(HEALTH, "/readyz").await, 200, "ready");
@@ -58,8 +69,7 @@ async fn the_health_listener_serves_health_and_nothing_else() {
 /// A full relay is still alive.
 #[tokio::test]
 async fn health_is_answered_when_every_connection_is_taken() {
-    let launch = Launch::new(&["--max-connections", "1"]).listener(HEALTH);
-    let relay = launch.start().await;
+    let relay = ready(Launch::new(&["--max-connections", "1"])).await;
     let _daemon = relay.daemon("home").await;
     assert_eq!(relay.try_phone("home").await.err().unwrap().status, 503);
     assert_says(&relay.http_of(HEALTH, "/readyz").await, 200, "ready");
@@ -74,11 +84,7 @@ async fn healthcheck(args: &[&str]) -> (i32, String) {
 
 #[tokio::test]
 async fn healthcheck_asks_the_relay_that_the_settings_describe() {
-    let relay = Launch::new(&[])
-        .over(Transport::Plain)
-        .listener(HEALTH)
-        .start()
-        .await;
+    let relay = ready(Launch::new(&[]).over(Transport::Plain)).await;
     let public = relay.addr().to_string();
     let health = relay.listener(HEALTH).to_string();
     let by_public = ["--insecure-listen", &*public];

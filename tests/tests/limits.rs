@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use relay_tests::{Relay, data_envelope, frame, json_of, op};
+use relay_tests::{Relay, data_envelope, frame, json_of, masked, op};
 
 /// The largest message the relay takes.
 const MESSAGE_LIMIT: usize = 262_144;
@@ -122,4 +122,33 @@ async fn a_request_that_never_ends_is_cut_after_the_http_timeout() {
         .await
         .ok();
     assert!(rest.is_empty(), "{}", rest.escape_ascii());
+}
+
+/// What peers have sent of messages that never end counts in the common budget of queued bytes.
+#[tokio::test]
+async fn messages_that_are_never_complete_have_a_budget() {
+    let relay = Relay::start(&["--queue-bytes", "1048576"]).await;
+    let mut turned_away = 0;
+    let mut held = Vec::new();
+    for n in 0..40 {
+        let mut daemon = relay.raw_daemon(&format!("id-{n}")).await;
+        // The header announces the largest message there may be; most of it follows.
+        let beginning = &masked(op::TEXT, &[b'x'; MESSAGE_LIMIT])[..220_000];
+        daemon.write(beginning).await.unwrap();
+        held.push(daemon);
+    }
+    for daemon in &mut held {
+        let close = tokio::time::timeout(Duration::from_millis(200), daemon.close_frame()).await;
+        if let Ok(close) = close {
+            assert_eq!(close, (1013, "relay is overloaded".into()));
+            turned_away += 1;
+        }
+    }
+    assert!((20..40).contains(&turned_away), "{turned_away}");
+    // Room comes back with the first that leaves.
+    drop(held);
+    let (mut daemon, phone, conn_id) = relay.pair("home").await;
+    let large = json_of(200_000);
+    phone.send(&large);
+    daemon.expect_frame_from(&conn_id, &large).await;
 }

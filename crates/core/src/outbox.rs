@@ -30,6 +30,8 @@ pub struct Outbox<T, B: Budget> {
     items: VecDeque<(T, usize)>,
     budget_bytes: usize,
     charged_bytes: usize,
+    /// Of the peer's message that is not complete; 4 GiB stand for more.
+    held_bytes: u32,
     share: Share<B>,
     refusal: Option<Overflow>,
 }
@@ -42,6 +44,7 @@ impl<T, B: Budget> Outbox<T, B> {
             items: VecDeque::new(),
             budget_bytes,
             charged_bytes: 0,
+            held_bytes: 0,
             share: Share::new(common),
             refusal: None,
         }
@@ -71,11 +74,24 @@ impl<T, B: Budget> Outbox<T, B> {
     /// If so, its share of the common budget is drawn: with [`limits::QUEUE_SPARE_BYTES`] of the spare ones at most.
     pub fn has_room(&mut self, bytes: usize, spare_bytes: usize) -> bool {
         let charged_bytes = self.charged_bytes.saturating_add(cost_bytes(bytes));
-        let covered_bytes =
-            charged_bytes.saturating_add(spare_bytes.min(limits::QUEUE_SPARE_BYTES));
+        let covered_bytes = charged_bytes
+            .saturating_add(self.held_bytes())
+            .saturating_add(spare_bytes.min(limits::QUEUE_SPARE_BYTES));
         self.refusal.is_none()
             && charged_bytes.saturating_add(spare_bytes) <= self.budget_bytes
             && self.share.cover(covered_bytes)
+    }
+
+    /// `bytes` of a message from the same peer are kept until it is complete. They count in the common budget as if they
+    /// were queued. False: it does not allow so many, and nothing is noted.
+    #[must_use]
+    pub fn hold(&mut self, bytes: usize) -> bool {
+        let held = self.share.cover(self.charged_bytes.saturating_add(bytes));
+        if held {
+            self.held_bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
+            self.settle();
+        }
+        held
     }
 
     /// Takes the oldest item and what it costs. It stays charged until [`written`](Self::written) is told that
@@ -94,7 +110,7 @@ impl<T, B: Budget> Outbox<T, B> {
     /// Items of this total cost, popped before, are written or given up.
     pub fn written(&mut self, cost_bytes: usize) {
         self.charged_bytes = self.charged_bytes.saturating_sub(cost_bytes);
-        self.share.settle(self.charged_bytes);
+        self.settle();
     }
 
     /// Drops everything that waits and refuses later items.
@@ -109,7 +125,16 @@ impl<T, B: Budget> Outbox<T, B> {
         self.charged_bytes -= waiting;
         self.items.clear();
         self.shrink();
-        self.share.settle(self.charged_bytes);
+        self.settle();
+    }
+
+    const fn held_bytes(&self) -> usize {
+        self.held_bytes as usize
+    }
+
+    fn settle(&mut self) {
+        self.share
+            .settle(self.charged_bytes.saturating_add(self.held_bytes()));
     }
 
     /// Bytes charged now, those under way included.
@@ -179,6 +204,21 @@ mod tests {
         outbox.written(100);
         assert_eq!(outbox.push('e', 0), Err(Overflow::Later));
         assert_eq!(outbox.queued_bytes(), 0);
+    }
+
+    #[test]
+    fn a_message_that_is_not_complete_counts_in_the_common_budget() {
+        let common = Counted::new(4 * limits::QUEUE_STEP_BYTES);
+        let mut outbox: Outbox<(), _> = Outbox::new(limits::OUTBOX_BYTES, &common);
+        assert!(outbox.hold(limits::QUEUE_FREE_BYTES));
+        assert_eq!(common.calls.get(), 0);
+        assert!(outbox.hold(3 * limits::QUEUE_FREE_BYTES));
+        assert_eq!(common.left_bytes.get(), 2 * limits::QUEUE_STEP_BYTES);
+        // One queue gets half of it, whatever it is for.
+        assert!(!outbox.hold(4 * limits::QUEUE_FREE_BYTES));
+        assert_eq!(outbox.push((), 60_000), Err(Overflow::First));
+        assert!(outbox.hold(0));
+        assert_eq!(common.left_bytes.get(), 4 * limits::QUEUE_STEP_BYTES);
     }
 
     #[test]

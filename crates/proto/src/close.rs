@@ -19,6 +19,8 @@ pub const POLICY: u16 = 1008;
 pub const TOO_BIG: u16 = 1009;
 /// The relay gave up on this connection.
 pub const INTERNAL: u16 = 1011;
+/// The relay has no room for more (IANA's registry of close codes: "Try Again Later").
+pub const TRY_AGAIN_LATER: u16 = 1013;
 /// From the binary: the device token isn't accepted.
 pub const UNAUTHORIZED: u16 = 4401;
 /// From the relay: no binary for that server-id.
@@ -92,6 +94,8 @@ pub enum Cause {
     MessageTooBig,
     /// A message wasn't complete in time.
     MessageTooSlow,
+    /// The message's beginning finds no room: too much is queued or half received in the whole relay.
+    Overloaded,
     /// RFC 6455 violation, in the codec's words.
     Protocol(&'static str),
     /// The binary asked for this end, with this code.
@@ -131,7 +135,7 @@ pub fn reaction(code: u16) -> Reaction {
 
 impl Cause {
     /// Every cause once. Those with a payload carry a sample of it; labels don't depend on it.
-    pub const ALL: [Self; 22] = [
+    pub const ALL: [Self; 23] = [
         Self::NoServer,
         Self::BinaryReclaimed,
         Self::BinaryDidNotReturn,
@@ -148,6 +152,7 @@ impl Cause {
         Self::InvalidUtf8,
         Self::MessageTooBig,
         Self::MessageTooSlow,
+        Self::Overloaded,
         Self::Protocol("protocol error"),
         Self::Directive(NORMAL),
         Self::PeerClosed,
@@ -195,6 +200,7 @@ impl Cause {
             ),
             Self::MessageTooBig => (TOO_BIG, "message too big", "message_too_big"),
             Self::MessageTooSlow => (POLICY, "message took too long", "message_too_slow"),
+            Self::Overloaded => (TRY_AGAIN_LATER, "relay is overloaded", "overloaded"),
             Self::Protocol(reason) => (PROTOCOL_ERROR, reason, "protocol_error"),
             Self::Directive(code) => (code, "", "directive"),
             Self::PeerClosed => (0, "", "peer_closed"),
@@ -271,7 +277,7 @@ mod tests {
                 assert_eq!(earlier, None, "{cause:?} says the same");
             }
         }
-        assert_eq!(seen.len(), 16);
+        assert_eq!(seen.len(), 17);
     }
 
     #[test]

@@ -18,11 +18,12 @@ fn main() -> io::Result<()> {
     for shell in [Shell::Bash, Shell::Zsh, Shell::Fish] {
         generate_to(shell, &mut command.clone(), &name, &out)?;
     }
-    clap_mangen::generate_to(command, &out)?;
+    let layers = command.get_after_help().map(ToString::to_string);
+    clap_mangen::generate_to(command.after_help(None::<&'static str>), &out)?;
     let mut page = OpenOptions::new()
         .append(true)
         .open(out.join(format!("{name}.1")))?;
-    sections().to_writer(&mut page)
+    sections(&layers.unwrap_or_default()).to_writer(&mut page)
 }
 
 /// What the program's page tells beyond its flags.
@@ -30,12 +31,6 @@ const SECTIONS: [(&str, &[(&str, &str)]); 4] = [
     (
         "ENVIRONMENT",
         &[
-            (
-                "PYRYCODE_RELAY_NAME",
-                "Every setting --name can also be given as an environment variable, in upper case and with \
-                 underscores, or as the key name in the file of --config. Flags win over the environment, \
-                 and that over the file.",
-            ),
             (
                 "PYRYCODE_RELAY_PRODUCTION",
                 "Set to 1: refuse plain HTTP, root, and capabilities beyond CAP_NET_BIND_SERVICE.",
@@ -55,7 +50,7 @@ const SECTIONS: [(&str, &[(&str, &str)]); 4] = [
         &[
             (
                 "SIGTERM, SIGINT",
-                "Close every connection with 1001, over the window of --drain, and exit.",
+                "Close every connection with 1001, over the time of --drain, and exit; a second one ends the drain.",
             ),
             (
                 "SIGHUP",
@@ -99,8 +94,11 @@ const SECTIONS: [(&str, &[(&str, &str)]); 4] = [
     ),
 ];
 
-fn sections() -> Roff {
+/// `layers`: how settings can be given, from the program's help.
+fn sections(layers: &str) -> Roff {
     let mut roff = Roff::new();
+    roff.control("SH", ["CONFIGURATION"]);
+    roff.text([roman(layers)]);
     for (title, entries) in SECTIONS {
         roff.control("SH", [title]);
         for (term, text) in entries {

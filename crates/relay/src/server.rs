@@ -8,6 +8,7 @@ use crate::router::Router;
 use crate::start;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 
@@ -59,6 +60,8 @@ pub struct Relay {
     pub(crate) metrics: Vec<JoinHandle<()>>,
     /// Run until the last connection is closed.
     pub(crate) services: Vec<JoinHandle<()>>,
+    /// Tells the service manager; ends by itself with the last phase.
+    pub(crate) report: JoinHandle<()>,
     pub(crate) reload: Arc<Notify>,
     pub(crate) hurry: Arc<Notify>,
 }
@@ -144,10 +147,15 @@ impl Relay {
         for service in self.services {
             service.abort();
         }
+        // A service manager that does not listen is no reason to stay.
+        drop(tokio::time::timeout(LAST_WORDS, self.report).await);
         self.log.flush();
         outcome
     }
 }
+
+/// For the service manager to hear that the relay stops.
+const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// Ends a task; it is gone, and its socket with it, when this returns.
 async fn end(task: JoinHandle<()>) {

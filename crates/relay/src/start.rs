@@ -81,8 +81,8 @@ pub(crate) async fn start(
     let timers = tokio::spawn(async move { timers.run_timers().await });
     starting.services.push(timers);
     let counted = router.clone();
-    // Not among the services: it has to report the end.
-    tokio::spawn(systemd::report(phases.clone(), move || counted.counts()));
+    let report = systemd::report(phases.clone(), move || counted.counts());
+    let report = tokio::spawn(report);
     let door = starting.door(Places::of(&router.config, machine));
     let front = Arc::new(Front { site, door, tls });
     for listener in listeners.public {
@@ -98,6 +98,7 @@ pub(crate) async fn start(
         entrances: starting.entrances,
         metrics,
         services: starting.services,
+        report,
         reload: starting.reload,
         hurry: Arc::default(),
     })

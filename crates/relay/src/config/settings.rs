@@ -102,10 +102,10 @@ pub(crate) struct Settings {
     /// Live connections from one address (IPv6: one /64); 0 = no limit
     #[arg(long, value_name = "N", default_value_t = 256, help_heading = "Limits")]
     pub(super) max_connections_per_ip: usize,
-    /// Connections that are accepted and not answered yet; the oldest makes room [default: from the descriptor limit]
+    /// Connections that are accepted and not answered yet; beyond it the oldest of the address with the most makes room [default: from the descriptor limit and memory]
     #[arg(long, value_name = "N", value_parser = at_least_one, help_heading = "Limits")]
     pub(super) max_handshakes: Option<usize>,
-    /// The same from one address, further ones are closed at once; 0 = no limit
+    /// The same from one address, but never more than a quarter of them all; further ones are closed at once; 0 = no limit
     #[arg(long, value_name = "N", default_value_t = 64, help_heading = "Limits")]
     pub(super) max_handshakes_per_ip: u32,
     /// TCP connections one address may open at once before more are closed unanswered; 0 = no limit
@@ -132,7 +132,7 @@ pub(crate) struct Settings {
     /// Frames queued for one phone, in bytes (64 more for each)
     #[arg(long, value_name = "BYTES", default_value_t = limits::OUTBOX_BYTES, value_parser = at_least_one, help_heading = "Limits")]
     pub(super) outbox_limit: usize,
-    /// Frames queued for all peers beyond the first 64 KiB of each, in bytes [default: a quarter of memory]
+    /// Frames queued or half received, of all peers together, beyond the first 64 KiB of each, in bytes [default: a quarter of memory]
     #[arg(long, value_name = "BYTES", value_parser = at_least_a_mebibyte, help_heading = "Limits")]
     pub(super) queue_bytes: Option<usize>,
     /// Frames kept for all waiting phones together, in bytes

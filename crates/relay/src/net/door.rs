@@ -115,7 +115,7 @@ impl Door {
         }
     }
 
-    /// A place in the lobby, at the cost of the oldest one if it is full. `None`: the address has no room.
+    /// A place in the lobby, at the cost of somebody with many if it is full. `None`: the address has no room.
     fn admit(&self, peer: IpAddr, known: bool) -> Option<Ticket> {
         let mut inner = self.lock();
         let key = known.then(|| source_key(peer));

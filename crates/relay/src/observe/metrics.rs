@@ -96,7 +96,7 @@ pub enum Dropped {
     address_rate,
     /// Its address has too many unanswered ones.
     address_full,
-    /// It was the oldest of too many unanswered ones.
+    /// There were too many unanswered ones, and its address had most of them.
     all_full,
 }
 

@@ -136,6 +136,8 @@ pub(crate) struct Session<S, H> {
     decoder: Decoder,
     /// The decoder cannot go on: bytes are only discarded.
     deaf: bool,
+    /// An incomplete message counts in the common budget.
+    holding: bool,
     life: relay_core::Session,
     clock: Clock,
     writer: Writer,
@@ -177,6 +179,7 @@ impl<S: Transport, H: Handler> Session<S, H> {
             handler: start.handler,
             decoder: Decoder::new(Role::Server, start.limits),
             deaf: false,
+            holding: false,
             life: relay_core::Session::new(&start.policy),
             clock: start.clock,
             writer: Writer::default(),

@@ -3,6 +3,7 @@
 use super::item::{Item, Meaning};
 use super::{End, Flow, Handler, Phase, Session, Transport};
 use bytes::Bytes;
+use relay_core::limits::QUEUE_FREE_BYTES;
 use relay_core::{Action, Millis};
 use relay_proto::close::{self, Cause};
 use relay_proto::ws::{Control, control_frame};
@@ -229,10 +230,26 @@ impl<S: Transport, H: Handler> Session<S, H> {
         if finished {
             self.life.message_finished();
         }
+        self.account_for_held(now);
         if self.phase == Phase::Open && self.decoder.mid_message() {
             self.life.message_started(now);
         }
         paused
+    }
+
+    /// Counts what the decoder keeps, where that is more than every connection has for itself.
+    fn account_for_held(&mut self, now: Millis) {
+        let held_bytes = self.decoder.held_bytes();
+        let much = held_bytes > QUEUE_FREE_BYTES / 2;
+        if !much && !self.holding {
+            return;
+        }
+        self.holding = much;
+        let counted_bytes = if much { held_bytes } else { 0 };
+        let covered = self.peer.lock().outbox.hold(counted_bytes);
+        if !covered {
+            self.close(Cause::Overloaded, now);
+        }
     }
 
     /// The peer's end of the stream, or its loss.

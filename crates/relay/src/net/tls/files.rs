@@ -144,11 +144,7 @@ pub(crate) async fn watch(
     certificates: Arc<Certificates>,
     log: Log,
 ) {
-    let mut watch = Watch {
-        served,
-        bad: None,
-        complained: false,
-    };
+    let mut watch = Watch::new(served);
     loop {
         // A timeout is the time to look; a notification asks for an answer.
         let asked = tokio::time::timeout(interval, reload.notified())
@@ -185,7 +181,7 @@ pub(crate) async fn watch(
 }
 
 /// What a watch remembers between two looks.
-struct Watch {
+pub(super) struct Watch {
     /// The version in force.
     served: Version,
     /// The version that was bad at the last look.
@@ -195,6 +191,14 @@ struct Watch {
 }
 
 impl Watch {
+    pub(super) fn new(served: Version) -> Self {
+        Self {
+            served,
+            bad: None,
+            complained: false,
+        }
+    }
+
     fn good(&mut self, version: Version) {
         self.served = version;
         self.bad = None;
@@ -202,7 +206,7 @@ impl Watch {
 
     /// Whether a version that cannot be used is worth a line now. Not at the first look: certificate
     /// and key are replaced one after the other, and don't belong together in between. Not twice.
-    fn complains(&mut self, version: Version, asked: bool) -> bool {
+    pub(super) fn complains(&mut self, version: Version, asked: bool) -> bool {
         let seen_before = self.bad.as_ref() == Some(&version);
         if !seen_before {
             self.bad = Some(version);

@@ -1,4 +1,4 @@
-use super::files::{Files, FilesError};
+use super::files::{Files, FilesError, Watch};
 use super::*;
 use rcgen::{CertificateParams, KeyPair};
 use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer, ServerName};
@@ -232,6 +232,24 @@ fn a_version_changes_with_every_way_of_replacing_a_file() {
     changed(&files, "linked");
     link("two");
     changed(&files, "link swapped");
+}
+
+#[test]
+fn a_bad_version_is_worth_a_line_at_the_second_look_or_when_asked() {
+    let volume = Volume::new();
+    let version = |certificate: &str| volume.files(certificate, "key").version();
+    let [served, bad, worse] = ["served", "bad one", "a worse one"].map(version);
+    let mut watch = Watch::new(served);
+    let looks = [(&bad, false), (&bad, false), (&bad, false)];
+    let lines = looks.map(|(version, asked)| watch.complains(version.clone(), asked));
+    assert_eq!(lines, [false, true, false]);
+    // A pair that is replaced in several steps, one seen at each look.
+    let looks = [(&worse, false), (&bad, false), (&worse, false)];
+    let lines = looks.map(|(version, asked)| watch.complains(version.clone(), asked));
+    assert_eq!(lines, [false; 3]);
+    let looks = [(&bad, true), (&bad, false), (&bad, true)];
+    let lines = looks.map(|(version, asked)| watch.complains(version.clone(), asked));
+    assert_eq!(lines, [true, false, true]);
 }
 
 // --- handshakes ---
