@@ -22,8 +22,10 @@
 //! All waiting is on events, with [`PATIENCE`] as the deadline. Only the proof that *nothing*
 //! happens ([`Peer::expect_silence`]) waits a fixed time.
 
+mod attack;
 pub mod cases;
 mod http;
+mod innocent;
 mod launch;
 mod log;
 mod netns;
@@ -41,7 +43,9 @@ use std::future::Future;
 use std::io::Write as _;
 use std::time::Duration;
 
+pub use attack::Attack;
 pub use http::{Response, exchange};
+pub use innocent::Innocent;
 pub use launch::{Ended, Launch, free_port, held_port};
 pub use log::{Log, Record};
 pub use netns::Namespace;

@@ -1,6 +1,7 @@
 //! What the kernel says about the program under test.
 
 use std::collections::BTreeSet;
+use std::net::SocketAddr;
 
 use rustix::process::{Resource, Rlimit, prlimit};
 
@@ -46,6 +47,27 @@ impl Relay {
             maximum: None,
         };
         prlimit(Some(self.pid), Resource::Fsize, unlimited).expect("the limit is lifted");
+    }
+
+    /// Bytes that the kernel keeps for its connection with `peer`: not sent yet, or not acknowledged.
+    pub fn send_queue_bytes(&self, peer: SocketAddr) -> usize {
+        let ends = [self.addr(), peer].map(|end| {
+            let SocketAddr::V4(end) = end else {
+                panic!("{end} is not IPv4")
+            };
+            let ip = u32::from_ne_bytes(end.ip().octets());
+            format!("{ip:08X}:{:04X}", end.port())
+        });
+        let table = std::fs::read_to_string(self.proc("net/tcp")).expect("the process is there");
+        let mut lines = table.lines().map(|line| line.split_whitespace());
+        let queues = lines.find_map(|mut columns| {
+            let found = columns.nth(1) == Some(&*ends[0]) && columns.next() == Some(&*ends[1]);
+            found.then(|| columns.nth(1)).flatten()
+        });
+        let (sending, _) = queues
+            .and_then(|queues| queues.split_once(':'))
+            .expect("a connection");
+        usize::from_str_radix(sending, 16).expect("hexadecimal")
     }
 
     /// The TCP ports on which it listens, in order.

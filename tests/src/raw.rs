@@ -1,6 +1,7 @@
 //! A WebSocket client made of frames by hand, for peers that break the rules, stall or never read.
 
 use std::io;
+use std::net::SocketAddr;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
@@ -102,6 +103,12 @@ impl Raw {
             "the answer to the sample key of RFC 6455"
         );
         Self { stream, inbox }
+    }
+
+    /// The peer's own address.
+    pub fn local(&self) -> SocketAddr {
+        let local = self.stream.socket().local_addr();
+        local.expect("a connected socket has an address")
     }
 
     /// Writes bytes as they are; waits as long as the relay doesn't read.
