@@ -3,6 +3,7 @@
 use std::net::Ipv4Addr;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, mpsc};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
@@ -26,8 +27,21 @@ type Request = (Duration, oneshot::Sender<Seen>);
 /// A pair, and newcomers from ever new addresses, none of which attacks. They live in a thread of
 /// their own, so that their times don't show what else the test's process is busy with.
 pub struct Innocent {
-    requests: mpsc::Sender<Request>,
+    /// None when they are done.
+    requests: Option<mpsc::Sender<Request>>,
+    thread: Option<JoinHandle<()>>,
     phases: Vec<(&'static str, Seen)>,
+}
+
+impl Drop for Innocent {
+    /// Waits for the end of their thread: a relay that it still holds would outlive the test.
+    fn drop(&mut self) {
+        drop(self.requests.take());
+        if let Some(thread) = self.thread.take() {
+            // A panic of theirs is the test's already.
+            let _ = thread.join();
+        }
+    }
 }
 
 impl Innocent {
@@ -35,7 +49,7 @@ impl Innocent {
     pub fn new(relay: &Arc<Relay>) -> Self {
         let (requests, watches) = mpsc::channel::<Request>();
         let relay = relay.clone();
-        std::thread::spawn(move || {
+        let thread = std::thread::spawn(move || {
             let mut builder = tokio::runtime::Builder::new_current_thread();
             let runtime = builder.enable_all().build().expect("a runtime");
             let mut pair = runtime.block_on(relay.pair("innocent"));
@@ -45,7 +59,8 @@ impl Innocent {
             }
         });
         Self {
-            requests,
+            requests: Some(requests),
+            thread: Some(thread),
             phases: Vec::new(),
         }
     }
@@ -56,7 +71,8 @@ impl Innocent {
     /// When a frame is lost, or a newcomer isn't let in.
     pub async fn watch(&mut self, phase: &'static str, time: Duration) {
         let (seen, watched) = oneshot::channel();
-        let sent = self.requests.send((time, seen));
+        let requests = self.requests.as_ref().expect("they are not done");
+        let sent = requests.send((time, seen));
         sent.expect("the innocent are still connected");
         let seen = watched.await.expect("the innocent are served as before");
         self.phases.push((phase, seen));

@@ -78,20 +78,26 @@ async fn client_hello() -> Vec<u8> {
     hello
 }
 
-/// Opens `total` half connections at full speed, from the address that `from` gives each, and holds
-/// on to them.
+/// Opens `total` half connections, from the address that `from` gives each and no more than
+/// `per_second`, and holds on to them.
 async fn half_open(
     relay: &Relay,
     total: usize,
+    per_second: usize,
     from: fn(usize) -> Ipv4Addr,
 ) -> (Attack, Arc<Mutex<Vec<std::net::TcpStream>>>) {
     let held = Arc::new(Mutex::new(Vec::new()));
     let (to, sink, beginnings) = (relay.addr(), held.clone(), beginnings().await);
+    let began = Instant::now();
     let attack = Attack::start(1, move |n| {
         let (sink, beginning) = (sink.clone(), beginnings[n % 3].clone());
         async move {
             if n >= total {
                 return tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+            let due = Duration::from_secs(1) * n as u32 / per_second as u32;
+            if let Some(early) = due.checked_sub(began.elapsed()) {
+                tokio::time::sleep(early).await;
             }
             // Some are dropped before they have said anything.
             if let Ok(mut tcp) = tcp_from(from(n), to).await {
@@ -111,7 +117,7 @@ async fn five_thousand_half_open_handshakes_from_one_address() {
     let (descriptors, resident_bytes) = (relay.descriptors(), relay.resident_bytes());
 
     let began = Instant::now();
-    let (attack, held) = half_open(&relay, 5_000, |_| MALLORY).await;
+    let (attack, held) = half_open(&relay, 5_000, 1_000_000, |_| MALLORY).await;
     innocent.watch("during", DURING).await;
     let theirs = relay.descriptors().saturating_sub(descriptors);
     assert!(theirs <= 64 + 8, "{theirs} descriptors for one address");
@@ -135,8 +141,10 @@ async fn five_thousand_half_open_handshakes_from_one_address() {
     innocent.judge("5,000 half-open handshakes from one address");
 }
 
+/// A newcomer has as long as 500 others take to come. So as not to measure how fast this machine is,
+/// they take half a second.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn five_thousand_half_open_handshakes_from_two_thousand_addresses() {
+async fn half_open_handshakes_from_two_thousand_addresses() {
     let flags = ["--header-timeout", "60s", "--max-handshakes", "500"];
     let relay = Arc::new(Relay::start_bare(&flags).await);
     let mut innocent = Innocent::new(&relay);
@@ -145,25 +153,28 @@ async fn five_thousand_half_open_handshakes_from_two_thousand_addresses() {
 
     let began = Instant::now();
     let from = |n| Ipv4Addr::new(127, 66, (n % 10) as u8, (n / 10 % 200) as u8 + 1);
-    let (attack, held) = half_open(&relay, 5_000, from).await;
+    let (attack, held) = half_open(&relay, 3_000, 1_000, from).await;
     innocent.watch("during", DURING).await;
-    eventually("5,000 connections", || async {
-        (attack.begun() > 5_000).then_some(())
+    eventually("3,000 connections", || async {
+        (attack.begun() > 3_000).then_some(())
     })
     .await;
     attack.end();
     // All places are taken, and whoever came too much made room.
-    let theirs = relay.descriptors().saturating_sub(descriptors);
-    assert!((490..=500 + 8).contains(&theirs), "{theirs} descriptors");
+    eventually("500 places taken, and not one more", || async {
+        let theirs = relay.descriptors().saturating_sub(descriptors);
+        (490..=500 + 8).contains(&theirs).then_some(())
+    })
+    .await;
     let evicted = dropped(&relay, "all_full").await;
-    assert!(evicted >= 4_500, "{evicted} made room");
+    assert!(evicted >= 2_500, "{evicted} made room");
     assert_quiet_log(&relay, began);
     innocent.watch("full", AFTER).await;
 
     held.lock().unwrap().clear();
     assert_all_returned(&relay, descriptors, resident_bytes).await;
     innocent.watch("after", AFTER).await;
-    innocent.judge("5,000 half-open handshakes from 2,000 addresses");
+    innocent.judge("3,000 half-open handshakes from 2,000 addresses");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -180,21 +191,22 @@ async fn upgrades_at_full_speed_from_one_address() {
     let (to, answered) = (relay.addr(), Arc::new(AtomicUsize::new(0)));
     let count = answered.clone();
     let began = Instant::now();
-    let attack = Attack::start(2, move |n| {
+    let upgrades = Attack::start(2, move |_| {
         let count = count.clone();
         async move {
-            // Every second one connects, and that is all.
-            let only_connects = n % 2 == 0;
-            if attempt(to, if only_connects { "" } else { request }).await {
-                count.fetch_add(1, Ordering::Relaxed);
-            }
+            let is_answered = attempt(to, request).await;
+            count.fetch_add(is_answered.into(), Ordering::Relaxed);
         }
     });
     innocent.watch("during", DURING).await;
-    let dials = attack.end();
+    let upgrades = upgrades.end();
+    let connects = Attack::start(2, move |_| async move {
+        attempt(to, "").await;
+    });
+    innocent.watch("later", DURING / 2).await;
+    let connects = connects.end();
     let answered = answered.load(Ordering::Relaxed);
-    println!("the storm: {dials} dials, {answered} of them answered");
-    assert!(dials > 1_000, "only {dials} dials");
+    println!("{upgrades} upgrades, {answered} of them answered, then {connects} connects");
     // The burst, and 32 a second; all but the first 60 of them, and one each second, with 429.
     let seconds = began.elapsed().as_secs() as usize + 1;
     let most = 512 + 32 * seconds;
@@ -205,12 +217,13 @@ async fn upgrades_at_full_speed_from_one_address() {
         "{limited} of {answered}"
     );
     assert!(limited > 0 && limited <= most, "{limited} with 429");
-    assert!(dropped(&relay, "address_rate").await > 0);
+    let rate = dropped(&relay, "address_rate").await;
+    assert!(rate + most >= upgrades + connects, "{rate} dropped at once");
     assert_quiet_log(&relay, began);
 
     innocent.watch("after", AFTER).await;
     assert_all_returned(&relay, descriptors, resident_bytes).await;
-    innocent.judge("upgrades at full speed from one address");
+    innocent.judge("upgrades, then connects, at full speed from one address");
 }
 
 /// One dial of a storm. Whether it was answered.
