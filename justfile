@@ -20,6 +20,14 @@ autobahn:
     cargo build --locked -p pyrycode-relay --example echo
     scripts/autobahn target/debug/examples/echo
 
+# The Debian package, into target/packages/
+package:
+    scripts/package
+
+# Everything under packaging/: units, manifests, the image's layout, the package in a minimal Debian
+check-packaging:
+    scripts/check-packaging
+
 # Format everything
 fmt:
     cargo fmt --all

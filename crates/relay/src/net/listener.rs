@@ -18,6 +18,10 @@ const PAUSE: Duration = Duration::from_millis(100);
 /// Time between two lines about failed accepts.
 const REPORT_EVERY: Duration = Duration::from_secs(10);
 
+/// Connections accepted before other tasks get their turn: in a flood, each of them brings a task that goes in
+/// front of what those who are connected have to say.
+const ACCEPTS_IN_A_ROW: usize = 100000;
+
 /// Bytes the kernel takes for a connection beyond those it has sent. Without a bound it takes up to `tcp_wmem`, 4 MiB,
 /// for a peer that reads fast and then not at all: memory that counts as ours, and in none of our limits. What waits
 /// longer waits in the outbox, which has them, and where pings and closes overtake it.
@@ -53,6 +57,7 @@ pub(crate) async fn accept(
     mut connected: impl FnMut(TcpStream, SocketAddr),
 ) {
     bound_unsent(listener);
+    let mut in_a_row = 0;
     let mut next_report = Instant::now();
     loop {
         match listener.accept().await {
@@ -60,6 +65,10 @@ pub(crate) async fn accept(
                 // Frames are flushed when they are complete; waiting for more would only delay them.
                 drop(stream.set_nodelay(true));
                 connected(stream, remote);
+                in_a_row += 1;
+                if in_a_row % ACCEPTS_IN_A_ROW == 0 {
+                    tokio::task::yield_now().await;
+                }
             }
             Err(error) if is_about_one_connection(&error) => {}
             Err(error) => {

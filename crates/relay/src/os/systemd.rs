@@ -65,17 +65,10 @@ pub(crate) async fn report(phases: Phases, counts: impl Fn() -> Counts) {
             binaries, phones, ..
         } = counts();
         let status = format!("{phase}: {binaries} binaries, {phones} phones");
-        let mut states = vec![NotifyState::Status(&status)];
-        match phase {
-            Phase::Starting => {}
-            Phase::Ready => states.push(NotifyState::Ready),
-            Phase::Draining | Phase::Stopped => states.push(NotifyState::Stopping),
-        }
-        if period.is_some() {
-            states.push(NotifyState::Watchdog);
-        }
-        // Without a service manager there is no socket, and a manager that is gone needs no news.
-        drop(sd_notify::notify(&states));
+        let proves = period.is_some();
+        // A manager that does not read makes the sender wait: this task, but no thread that serves peers.
+        let told = tokio::task::spawn_blocking(move || tell(phase, &status, proves));
+        drop(told.await);
         if phase == Phase::Stopped {
             return;
         }
@@ -84,6 +77,20 @@ pub(crate) async fn report(phases: Phases, counts: impl Fn() -> Counts) {
             _ = ticks.tick() => {}
         }
     }
+}
+
+/// Blocks until the service manager has it. Without one there is no socket, and a manager that is gone needs no news.
+fn tell(phase: Phase, status: &str, proves: bool) {
+    let mut states = vec![NotifyState::Status(status)];
+    match phase {
+        Phase::Starting => {}
+        Phase::Ready => states.push(NotifyState::Ready),
+        Phase::Draining | Phase::Stopped => states.push(NotifyState::Stopping),
+    }
+    if proves {
+        states.push(NotifyState::Watchdog);
+    }
+    drop(sd_notify::notify(&states));
 }
 
 #[cfg(test)]

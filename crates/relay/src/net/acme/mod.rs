@@ -96,6 +96,7 @@ pub(crate) struct Acme {
     log: Log,
     account: Option<Arc<EcKey>>,
     renewal: Renewal,
+    method: Method,
     /// Files that could not be written yet, by name.
     unsaved: BTreeMap<String, String>,
     /// What the log was last told about writing.
@@ -126,6 +127,7 @@ impl Acme {
             log,
             account: None,
             renewal: Renewal::new(None),
+            method: Method::TlsAlpn01,
             unsaved: BTreeMap::new(),
             write_error: None,
         };
@@ -227,16 +229,14 @@ impl Acme {
     }
 
     /// One certificate. Each attempt tries one method, since a validation that fails counts against the CA's limits;
-    /// the next attempt tries the other one.
-    async fn issue(&self, key: &EcKey) -> Result<(Method, Issued), Failure> {
-        let method = match self.renewal.failures() % 2 {
-            0 => Method::TlsAlpn01,
-            _ => Method::Http01,
-        };
+    /// the next attempt tries the other one. What has worked is tried first again.
+    async fn issue(&mut self, key: &EcKey) -> Result<(Method, Issued), Failure> {
+        let method = self.method;
         let account = self.sign_in(key).await?;
         let issued = self.order(&account, method).await;
         if let Err(Failure::Validation(text)) = &issued {
             self.challenge_failed(method, text);
+            self.method = method.other();
         }
         Ok((method, issued?))
     }

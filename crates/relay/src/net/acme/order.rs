@@ -36,6 +36,13 @@ impl Method {
         }
     }
 
+    pub(super) fn other(self) -> Self {
+        match self {
+            Self::TlsAlpn01 => Self::Http01,
+            Self::Http01 => Self::TlsAlpn01,
+        }
+    }
+
     fn challenge(self) -> ChallengeType {
         match self {
             Self::TlsAlpn01 => ChallengeType::TlsAlpn01,
@@ -183,6 +190,7 @@ impl Stage {
         method: Method,
         token: &mut String,
     ) -> Result<(), Failure> {
+        let mut refused = None;
         let mut authorizations = order.authorizations();
         while let Some(authorization) = authorizations.next().await {
             let mut authorization = authorization?;
@@ -194,7 +202,17 @@ impl Stage {
             };
             token.clone_from(&challenge.token);
             self.show(method, &challenge.token, &challenge.key_authorization())?;
-            challenge.set_ready().await?;
+            match challenge.set_ready().await {
+                // A CA may be so quick that its answer has the result already.
+                Err(Error::Api(problem)) if kind(&problem) != "badNonce" => refused = Some(problem),
+                answer => answer?,
+            }
+        }
+        if let Some(problem) = refused {
+            return Err(match order.refresh().await?.status {
+                OrderStatus::Invalid => Failure::Validation(describe(&problem)),
+                _ => Error::Api(problem).into(),
+            });
         }
         match order.poll_ready(&POLLS).await {
             Ok(OrderStatus::Ready) => Ok(()),
