@@ -78,11 +78,12 @@ async fn client_hello() -> Vec<u8> {
     hello
 }
 
-/// Opens `total` half connections at full speed, from the address that `from` gives each, and holds
-/// on to them.
+/// Opens `total` half connections, from the address that `from` gives each and no more than
+/// `per_second`, and holds on to them.
 async fn half_open(
     relay: &Relay,
     total: usize,
+    per_second: usize,
     from: fn(usize) -> Ipv4Addr,
 ) -> (Attack, Arc<Mutex<Vec<std::net::TcpStream>>>) {
     let held = Arc::new(Mutex::new(Vec::new()));
@@ -92,6 +93,10 @@ async fn half_open(
         async move {
             if n >= total {
                 return tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+            // Without catching up: a burst would be another attack.
+            if n % 10 == 0 {
+                tokio::time::sleep(Duration::from_secs(10) / per_second as u32).await;
             }
             // Some are dropped before they have said anything.
             if let Ok(mut tcp) = tcp_from(from(n), to).await {
@@ -111,7 +116,7 @@ async fn five_thousand_half_open_handshakes_from_one_address() {
     let (descriptors, resident_bytes) = (relay.descriptors(), relay.resident_bytes());
 
     let began = Instant::now();
-    let (attack, held) = half_open(&relay, 5_000, |_| MALLORY).await;
+    let (attack, held) = half_open(&relay, 5_000, 1_000_000, |_| MALLORY).await;
     innocent.watch("during", DURING).await;
     let theirs = relay.descriptors().saturating_sub(descriptors);
     assert!(theirs <= 64 + 8, "{theirs} descriptors for one address");
@@ -135,8 +140,10 @@ async fn five_thousand_half_open_handshakes_from_one_address() {
     innocent.judge("5,000 half-open handshakes from one address");
 }
 
+/// A newcomer has as long as 500 others take to come. So as not to measure how fast this machine is,
+/// they take half a second.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn five_thousand_half_open_handshakes_from_two_thousand_addresses() {
+async fn half_open_handshakes_from_two_thousand_addresses() {
     let flags = ["--header-timeout", "60s", "--max-handshakes", "500"];
     let relay = Arc::new(Relay::start_bare(&flags).await);
     let mut innocent = Innocent::new(&relay);
@@ -145,10 +152,10 @@ async fn five_thousand_half_open_handshakes_from_two_thousand_addresses() {
 
     let began = Instant::now();
     let from = |n| Ipv4Addr::new(127, 66, (n % 10) as u8, (n / 10 % 200) as u8 + 1);
-    let (attack, held) = half_open(&relay, 5_000, from).await;
+    let (attack, held) = half_open(&relay, 3_000, 1_000, from).await;
     innocent.watch("during", DURING).await;
-    eventually("5,000 connections", || async {
-        (attack.begun() > 5_000).then_some(())
+    eventually("3,000 connections", || async {
+        (attack.begun() > 3_000).then_some(())
     })
     .await;
     attack.end();
@@ -159,14 +166,14 @@ async fn five_thousand_half_open_handshakes_from_two_thousand_addresses() {
     })
     .await;
     let evicted = dropped(&relay, "all_full").await;
-    assert!(evicted >= 4_500, "{evicted} made room");
+    assert!(evicted >= 2_500, "{evicted} made room");
     assert_quiet_log(&relay, began);
     innocent.watch("full", AFTER).await;
 
     held.lock().unwrap().clear();
     assert_all_returned(&relay, descriptors, resident_bytes).await;
     innocent.watch("after", AFTER).await;
-    innocent.judge("5,000 half-open handshakes from 2,000 addresses");
+    innocent.judge("3,000 half-open handshakes from 2,000 addresses");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
