@@ -366,38 +366,6 @@ async fn two_thousand_slow_readers() {
     innocent.judge("2,000 slow readers");
 }
 
-/// What the relay's own limits don't see: the kernel takes megabytes for a peer that was fast, if
-/// it may.
-#[tokio::test]
-async fn the_kernel_queues_little_for_a_phone_that_reads_fast_and_then_not_at_all() {
-    let relay = Relay::start(&["--write-timeout", "60s"]).await;
-    let mut daemon = relay.daemon("home").await;
-    let mut phone = relay.raw_phone("home", Some(128 * 1024)).await;
-    phone.send(&frame(1)).await;
-    let conn_id = daemon.expect_frame(&frame(1)).await;
-    let text = json_of(60_000);
-    for _ in 0..50 {
-        daemon.send_to(&conn_id, &text);
-        assert_eq!(phone.text().await, text);
-    }
-    for n in 0..60 {
-        daemon.send_to(&conn_id, &text);
-        if n % 10 == 0 {
-            daemon.expect_alive().await;
-        }
-    }
-    daemon.expect_alive().await;
-    for _ in 0..30 {
-        let queued = relay.send_queue_bytes(phone.local());
-        assert!(queued < MIB / 2, "{} KiB in the kernel", queued / 1024);
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
-    // It waits in the relay, and arrives when it is read after all.
-    for _ in 0..60 {
-        assert_eq!(phone.text().await, text);
-    }
-}
-
 /// Requests for which a proxy names a client each time that nobody has heard of.
 fn visit(to: SocketAddr, clients: Range<usize>) {
     let visitors = (0..4).map(|worker| {

@@ -22,11 +22,6 @@ const REPORT_EVERY: Duration = Duration::from_secs(10);
 /// front of what those who are connected have to say.
 const ACCEPTS_IN_A_ROW: usize = 100000;
 
-/// Bytes the kernel takes for a connection beyond those it has sent. Without a bound it takes up to `tcp_wmem`, 4 MiB,
-/// for a peer that reads fast and then not at all: memory that counts as ours, and in none of our limits. What waits
-/// longer waits in the outbox, which has them, and where pings and closes overtake it.
-const UNSENT_BYTES: u32 = 64 * 1024;
-
 /// Binds the first of the addresses that can be bound.
 pub(crate) async fn bind(address: &ListenAddress) -> io::Result<TcpListener> {
     let mut last = io::Error::new(io::ErrorKind::AddrNotAvailable, "the host has no address");
@@ -56,7 +51,6 @@ pub(crate) async fn accept(
     log: &Log,
     mut connected: impl FnMut(TcpStream, SocketAddr),
 ) {
-    bound_unsent(listener);
     let mut in_a_row = 0;
     let mut next_report = Instant::now();
     loop {
@@ -81,17 +75,6 @@ pub(crate) async fn accept(
         }
     }
 }
-
-/// Accepted connections inherit the bound from their listener.
-#[cfg(target_os = "linux")]
-fn bound_unsent(listener: &TcpListener) {
-    // A kernel that does not know the option works as well, with more memory.
-    drop(socket2::SockRef::from(listener).set_tcp_notsent_lowat(UNSENT_BYTES));
-}
-
-/// Elsewhere the system's own bound is all there is.
-#[cfg(not(target_os = "linux"))]
-fn bound_unsent(_listener: &TcpListener) {}
 
 fn is_about_one_connection(error: &io::Error) -> bool {
     matches!(
