@@ -18,10 +18,6 @@ const PAUSE: Duration = Duration::from_millis(100);
 /// Time between two lines about failed accepts.
 const REPORT_EVERY: Duration = Duration::from_secs(10);
 
-/// Connections accepted before other tasks get their turn: in a flood, each of them brings a task that goes in
-/// front of what those who are connected have to say.
-const ACCEPTS_IN_A_ROW: usize = 100000;
-
 /// Binds the first of the addresses that can be bound.
 pub(crate) async fn bind(address: &ListenAddress) -> io::Result<TcpListener> {
     let mut last = io::Error::new(io::ErrorKind::AddrNotAvailable, "the host has no address");
@@ -51,7 +47,6 @@ pub(crate) async fn accept(
     log: &Log,
     mut connected: impl FnMut(TcpStream, SocketAddr),
 ) {
-    let mut in_a_row = 0;
     let mut next_report = Instant::now();
     loop {
         match listener.accept().await {
@@ -59,10 +54,6 @@ pub(crate) async fn accept(
                 // Frames are flushed when they are complete; waiting for more would only delay them.
                 drop(stream.set_nodelay(true));
                 connected(stream, remote);
-                in_a_row += 1;
-                if in_a_row % ACCEPTS_IN_A_ROW == 0 {
-                    tokio::task::yield_now().await;
-                }
             }
             Err(error) if is_about_one_connection(&error) => {}
             Err(error) => {
