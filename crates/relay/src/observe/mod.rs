@@ -4,3 +4,4 @@ pub mod health;
 pub mod log;
 pub mod metrics;
 mod text;
+pub mod vocabulary;
