@@ -128,16 +128,16 @@ impl<'a> Fields<'a> {
         read_object(message, |name, raw| {
             let value = (raw != b"null").then_some(raw);
             match name {
-                "conn_id" => {
+                b"conn_id" => {
                     let bad = Malformed::Member("conn_id");
                     fields.conn_id = value.map(|raw| string(raw).ok_or(bad)).transpose()?;
                 }
-                "close_code" => {
+                b"close_code" => {
                     let bad = Malformed::Member("close_code");
                     fields.close_code = value.map_or(Some(0), code).ok_or(bad)?;
                 }
-                "frame" => fields.frame = value,
-                "push_wake" => fields.push_wake = value,
+                b"frame" => fields.frame = value,
+                b"push_wake" => fields.push_wake = value,
                 _ => {}
             }
             Ok(())
@@ -146,12 +146,12 @@ impl<'a> Fields<'a> {
     }
 }
 
-/// Reads a document that is one object, handing each member's name and raw value to `member`.
+/// Reads a document that is one object, handing each member's name (unescaped) and raw value to `member`.
 ///
 /// The whole document is checked first to last; an error of `member` ends it early.
 pub(super) fn read_object<'a>(
     document: &'a [u8],
-    mut member: impl FnMut(&str, &'a [u8]) -> Result<(), Malformed>,
+    mut member: impl FnMut(&[u8], &'a [u8]) -> Result<(), Malformed>,
 ) -> Result<(), Malformed> {
     let mut scanner = Scanner::new(document);
     if !scanner.take_if(b'{') {
@@ -163,7 +163,12 @@ pub(super) fn read_object<'a>(
         loop {
             let key = scanner.key()?;
             let value = scanner.member_value()?;
-            member(&unescape(document, key), &document[value])?;
+            let value = &document[value];
+            if key.has_escapes {
+                member(unescape(document, key).as_bytes(), value)?;
+            } else {
+                member(&document[key.content], value)?;
+            }
             if !scanner.take_if(b',') {
                 break;
             }
@@ -186,7 +191,10 @@ fn code(raw: &[u8]) -> Option<u16> {
 }
 
 fn unescape(document: &[u8], span: StringSpan) -> Cow<'_, str> {
-    let content = String::from_utf8_lossy(&document[Range::clone(&span.content)]);
+    let content = &document[Range::clone(&span.content)];
+    // Checked first: the lossy conversion is slow, and hardly ever needed.
+    let content = std::str::from_utf8(content)
+        .map_or_else(|_| String::from_utf8_lossy(content), Cow::Borrowed);
     if span.has_escapes {
         Cow::Owned(resolve_escapes(&content))
     } else {

@@ -27,8 +27,8 @@ impl<'a> PushWake<'a> {
         };
         let outcome = read_object(self.raw, |name, raw| {
             let (field, name) = match name {
-                "platform" => (&mut wake.platform, "platform"),
-                "token" => (&mut wake.token, "token"),
+                b"platform" => (&mut wake.platform, "platform"),
+                b"token" => (&mut wake.token, "token"),
                 _ => return Ok(()),
             };
             *field = match raw {

@@ -1,33 +1,36 @@
 //! Skipping the plain content of strings: a frame is mostly one long string, so this is where a
 //! validator's time goes.
 
-/// Strings up to here aren't worth the wide steps.
-const SHORT_BYTES: usize = 32;
-/// One wide step: a multiple of what every vector unit takes at once.
-const BLOCK_BYTES: usize = 64;
+/// One step: most keys and short values end within it.
+const STEP_BYTES: usize = 8;
+/// One wide step, for long strings.
+const BLOCK_BYTES: usize = 8 * STEP_BYTES;
 
 /// How many bytes at the front are plain string content: no quote, no backslash, no control
 /// character.
 #[inline]
 pub(super) fn prefix(bytes: &[u8]) -> usize {
-    // Most keys and short values end within a word.
-    match bytes.first_chunk() {
-        Some(word) => match first_special(*word) {
-            Some(at) => at,
-            None => 8 + long_prefix(&bytes[8..]),
-        },
-        None => short_prefix(bytes),
+    let mut at = 0;
+    while let Some(step) = bytes[at..].first_chunk() {
+        if let Some(special) = first_special(step) {
+            return at + special;
+        }
+        at += STEP_BYTES;
+        if at == BLOCK_BYTES {
+            at += blocks(&bytes[at..]);
+        }
     }
-}
-
-fn long_prefix(bytes: &[u8]) -> usize {
-    let (head, rest) = bytes.split_at(bytes.len().min(SHORT_BYTES));
-    let at = words(head);
-    if at < head.len() || rest.is_empty() {
-        return at;
+    match bytes.last_chunk() {
+        // What it has of the bytes before is known to be plain.
+        Some(step) => {
+            let start = bytes.len() - STEP_BYTES;
+            first_special(step).map_or(bytes.len(), |special| start + special)
+        }
+        None => {
+            let special = bytes.iter().position(|byte| is_special(*byte));
+            special.unwrap_or(bytes.len())
+        }
     }
-    let blocks = blocks(rest);
-    at + blocks + words(&rest[blocks..])
 }
 
 /// Length of the longest front of whole blocks without a special byte.
@@ -43,40 +46,24 @@ fn blocks(bytes: &[u8]) -> usize {
     blocks.iter().take_while(is_plain).count() * BLOCK_BYTES
 }
 
-/// Length of the longest front without a special byte, found a word at a time.
-fn words(bytes: &[u8]) -> usize {
-    let (words, tail) = bytes.as_chunks();
-    for (i, word) in words.iter().enumerate() {
-        if let Some(at) = first_special(*word) {
-            return i * 8 + at;
-        }
-    }
-    words.len() * 8 + short_prefix(tail)
+/// The XOR exchanges the quote with the space, and control characters only among themselves, so that all of them
+/// are found with one comparison.
+const fn is_special(byte: u8) -> bool {
+    (byte ^ 2 <= b' ') | (byte == b'\\')
 }
 
-fn short_prefix(bytes: &[u8]) -> usize {
-    bytes
-        .iter()
-        .position(|b| is_special(*b))
-        .unwrap_or(bytes.len())
-}
-
-fn is_special(byte: u8) -> bool {
-    (byte == b'"') | (byte == b'\\') | (byte < b' ')
-}
-
-/// The first special byte of a word.
+/// Where the first special byte is.
 #[inline]
-fn first_special(word: [u8; 8]) -> Option<usize> {
+fn first_special(step: &[u8; STEP_BYTES]) -> Option<usize> {
     const ONES: u64 = u64::MAX / 0xff;
     const HIGH: u64 = ONES * 0x80;
-    // Each term marks (with the high bit) bytes below a value. The lowest mark is always right;
-    // above it a borrow may have left false ones.
-    let word = u64::from_le_bytes(word);
-    let below = |word: u64, value: u8| word.wrapping_sub(ONES * u64::from(value)) & !word;
-    let quote = below(word ^ (ONES * u64::from(b'"')), 1);
-    let backslash = below(word ^ (ONES * u64::from(b'\\')), 1);
-    let marks = (quote | backslash | below(word, b' ')) & HIGH;
+    // As `is_special`, for all at once. Each term marks (with the high bit) bytes below a value. The lowest mark is
+    // always right; above it a borrow may have left false ones.
+    let bytes = u64::from_le_bytes(*step);
+    let below = |bytes: u64, value: u8| bytes.wrapping_sub(ONES * u64::from(value)) & !bytes;
+    let low = below(bytes ^ (ONES * 2), b' ' + 1);
+    let backslash = below(bytes ^ (ONES * u64::from(b'\\')), 1);
+    let marks = (low | backslash) & HIGH;
     (marks != 0).then(|| marks.trailing_zeros() as usize / 8)
 }
 

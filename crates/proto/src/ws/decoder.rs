@@ -3,7 +3,13 @@
 use super::header::{Header, Partial};
 use super::message::{CloseFrame, ControlPayload, Event, Payload};
 use super::utf8::{self, Validator};
-use super::{Error, Limits, Opcode, Role, Utf8, mask, opcode};
+use super::{Error, Limits, MAX_HEADER_BYTES, Opcode, Role, Utf8, mask, opcode};
+
+/// So many bytes of payload are worth a read of their own: it costs about what copying them does.
+const LARGE_BYTES: usize = 16 * 1024;
+
+/// Bytes unmasked and checked at once, so that they are in the nearest cache for both.
+const CACHED_BYTES: usize = 8 * 1024;
 
 /// Decodes one direction of one connection.
 ///
@@ -12,7 +18,9 @@ use super::{Error, Limits, Opcode, Role, Utf8, mask, opcode};
 #[derive(Debug)]
 pub struct Decoder {
     role: Role,
-    limits: Limits,
+    /// The fields of [`Limits`], without its padding.
+    message_bytes: usize,
+    utf8: Utf8,
     phase: Phase,
     /// The kind of the message that is arriving.
     open: Option<Opcode>,
@@ -21,6 +29,8 @@ pub struct Decoder {
     text: Validator,
     /// What has arrived of a control frame, unless all of it is in the input.
     control: Option<Box<ControlPayload>>,
+    /// How long the last message was, if it was a large one in a single frame; otherwise 0.
+    last_large_bytes: u32,
     discarding: bool,
 }
 
@@ -46,12 +56,14 @@ impl Decoder {
     pub fn new(role: Role, limits: Limits) -> Self {
         Self {
             role,
-            limits,
+            message_bytes: limits.message_bytes,
+            utf8: limits.utf8,
             phase: Phase::Header(Partial::EMPTY),
             open: None,
             message: Vec::new(),
             text: Validator::START,
             control: None,
+            last_large_bytes: 0,
             discarding: false,
         }
     }
@@ -82,21 +94,77 @@ impl Decoder {
                 .len()
                 .min(usize::try_from(frame.left).unwrap_or(usize::MAX));
             let piece = take_front(input, available);
-            let left = frame.left - piece.len() as u64;
-            self.phase = match left {
-                0 => Phase::Header(Partial::EMPTY),
-                _ => Phase::Payload(Frame {
-                    left,
-                    key: mask::rotate(frame.key, piece.len()),
-                    ..frame
-                }),
-            };
+            let left = self.advance(frame, piece.len());
             if let Some(event) = self.payload(frame, piece)? {
                 return Ok(Some(event));
             }
             if left > 0 {
                 return Ok(None);
             }
+        }
+    }
+
+    /// How many bytes the next [`decode`](Self::decode) should get at most. That matters only to a caller that
+    /// uses [`room`](Self::room): after a large message no more than the next header is read, so that the
+    /// payload behind it can be read to its place.
+    pub fn read_ahead_bytes(&self) -> usize {
+        if self.last_large_bytes == 0 {
+            return usize::MAX;
+        }
+        let left = match self.phase {
+            Phase::Payload(frame) => usize::try_from(frame.left).unwrap_or(usize::MAX),
+            Phase::Header(_) => 0,
+        };
+        left.saturating_add(MAX_HEADER_BYTES)
+    }
+
+    /// Where the next bytes of the stream belong, and how many of them, if they are much payload: append some of them there
+    /// instead of handing them to [`decode`](Self::decode), then call [`filled`](Self::filled), also if there
+    /// were none.
+    ///
+    /// There is as much room as has arrived of the message, or as the last one was long.
+    pub fn room(&mut self) -> Option<(&mut Vec<u8>, usize)> {
+        let Phase::Payload(frame) = self.phase else {
+            return None;
+        };
+        // Not of a control frame, and not while discarding.
+        if frame.opcode >= opcode::CLOSE || self.open.is_none() {
+            return None;
+        }
+        let earned = self.message.len().max(self.last_large_bytes as usize);
+        let bytes = usize::try_from(frame.left).map_or(earned, |left| left.min(earned));
+        if bytes < LARGE_BYTES {
+            return None;
+        }
+        self.message.reserve_exact(bytes);
+        Some((&mut self.message, bytes))
+    }
+
+    /// Takes the `bytes` bytes that were appended to what [`room`](Self::room) gave, as
+    /// [`decode`](Self::decode) would have, and gives back the memory that was too much.
+    ///
+    /// # Errors
+    /// As [`decode`](Self::decode).
+    pub fn filled(&mut self, bytes: usize) -> Result<Option<Event<'static>>, Error> {
+        let (Phase::Payload(frame), Some(kind)) = (self.phase, self.open) else {
+            return Ok(None);
+        };
+        let must_be_text = self.must_be_text(kind);
+        let start = self.message.len().saturating_sub(bytes);
+        // A multiple of the key's length: it applies to each piece as to the first.
+        for piece in self.message[start..].chunks_mut(CACHED_BYTES) {
+            unmask(frame.key, piece);
+            if must_be_text {
+                self.text.feed(piece)?;
+            }
+        }
+        if self.advance(frame, bytes) > 0 {
+            self.message.shrink_to(2 * self.message.len());
+            return Ok(None);
+        }
+        match frame.fin {
+            true => self.finish(frame, kind).map(Some),
+            false => Ok(None),
         }
     }
 
@@ -120,6 +188,24 @@ impl Decoder {
         self.message = Vec::new();
     }
 
+    /// Notes that `taken` bytes of the payload of `frame` were taken. Returns how many are left.
+    fn advance(&mut self, frame: Frame, taken: usize) -> u64 {
+        let left = frame.left.saturating_sub(taken as u64);
+        self.phase = match left {
+            0 => Phase::Header(Partial::EMPTY),
+            _ => Phase::Payload(Frame {
+                left,
+                key: mask::rotate(frame.key, taken),
+                ..frame
+            }),
+        };
+        left
+    }
+
+    fn must_be_text(&self, kind: Opcode) -> bool {
+        kind == Opcode::Text || self.utf8 == Utf8::Every
+    }
+
     /// Checks a header against what came before it.
     fn begin(&mut self, header: Header) -> Result<Frame, Error> {
         let Header {
@@ -138,7 +224,7 @@ impl Decoder {
                 (opcode::TEXT, None) => Opcode::Text,
                 (_, None) => Opcode::Binary,
             });
-            let limit = self.limits.message_bytes;
+            let limit = self.message_bytes;
             if payload_bytes > limit.saturating_sub(self.message.len()) as u64 {
                 return Err(Error::TooBig { limit });
             }
@@ -165,7 +251,7 @@ impl Decoder {
             return Ok(None);
         }; // discarding
         unmask(frame.key, piece);
-        let must_be_text = kind == Opcode::Text || self.limits.utf8 == Utf8::Every;
+        let must_be_text = self.must_be_text(kind);
         let is_end = is_last && frame.fin;
 
         if is_end && self.message.is_empty() {
@@ -173,6 +259,7 @@ impl Decoder {
                 utf8::check(piece)?;
             }
             self.open = None;
+            self.note_length(frame, piece.len());
             return Ok(Some(Event::Message {
                 opcode: kind,
                 payload: Payload::Borrowed(piece),
@@ -182,17 +269,32 @@ impl Decoder {
             self.text.feed(piece)?;
         }
         self.store(frame, piece);
-        if !is_end {
-            return Ok(None);
+        match is_end {
+            true => self.finish(frame, kind).map(Some),
+            false => Ok(None),
         }
+    }
+
+    /// The message is complete with this frame.
+    fn finish(&mut self, frame: Frame, kind: Opcode) -> Result<Event<'static>, Error> {
         self.text.finish()?;
         self.open = None;
         let mut message = std::mem::take(&mut self.message);
         message.shrink_to_fit();
-        Ok(Some(Event::Message {
+        self.note_length(frame, message.len());
+        Ok(Event::Message {
             opcode: kind,
             payload: Payload::Owned(message),
-        }))
+        })
+    }
+
+    /// The next message may be like the one that ends with this frame.
+    fn note_length(&mut self, frame: Frame, message_bytes: usize) {
+        let is_large = frame.opcode != opcode::CONTINUATION && message_bytes >= LARGE_BYTES;
+        self.last_large_bytes = match is_large {
+            true => u32::try_from(message_bytes).unwrap_or(u32::MAX),
+            false => 0,
+        };
     }
 
     /// Appends to the message. Room grows by doubling what arrived, but not beyond the end of the
@@ -218,6 +320,7 @@ impl Decoder {
         is_last: bool,
     ) -> Result<Option<Event<'a>>, Error> {
         unmask(frame.key, piece);
+        self.last_large_bytes = 0;
         let payload = match (self.control.take(), is_last) {
             (None, true) => ControlPayload::new(piece),
             (Some(mut started), true) => {

@@ -156,6 +156,82 @@ fn memory_follows_the_bytes_not_the_header() {
     }
 }
 
+/// Decodes `wire` and reads ahead no further than the decoder wants.
+fn read_up_to_room(decoder: &mut Decoder, wire: &mut &[u8]) {
+    while decoder.room().is_none() {
+        let (part, rest) = wire.split_at(wire.len().min(decoder.read_ahead_bytes()).min(65_536));
+        *wire = rest;
+        decode(decoder, part, part.len()).unwrap();
+    }
+}
+
+#[test]
+fn after_a_large_message_the_next_one_is_read_to_its_place() {
+    let stream = frame(TEXT, true, &vec![b'x'; 70_000]).repeat(3);
+    let (mut wire, mut decoder) = (&stream[..], server());
+    read_up_to_room(&mut decoder, &mut wire);
+    // Two messages and a header: from here on nothing of a payload comes any other way.
+    assert_eq!(wire.len(), 70_000);
+    let (message, room) = decoder.room().unwrap();
+    assert_eq!(
+        (message.len(), message.capacity(), room),
+        (0, 70_000, 70_000)
+    );
+    message.extend_from_slice(&wire[..20_000]);
+    assert_eq!(decoder.filled(20_000), Ok(None));
+    assert!(decoder.held_bytes() <= 40_000, "{}", decoder.held_bytes());
+    assert!(decoder.room().is_some_and(|(_, room)| room == 50_000));
+    // Nothing came: no more is kept than before.
+    assert_eq!(decoder.filled(0), Ok(None));
+    assert!(decoder.held_bytes() <= 40_000, "{}", decoder.held_bytes());
+    let (message, _) = decoder.room().unwrap();
+    message.extend_from_slice(&wire[20_000..]);
+    let Ok(Some(Event::Message { payload, .. })) = decoder.filled(50_000) else {
+        panic!("no message")
+    };
+    let message = payload.into_vec();
+    assert_eq!(
+        (&message[..], message.capacity()),
+        (&*vec![b'x'; 70_000], 70_000)
+    );
+}
+
+#[test]
+fn small_messages_are_read_many_at_once() {
+    let mut decoder = server();
+    let large = frame(TEXT, true, &[b'x'; 20_000]);
+    let small = [frame(TEXT, true, b"x"), frame(PING, true, b"")];
+    for small in small {
+        decode(&mut decoder, &large, large.len()).unwrap();
+        assert_eq!(decoder.read_ahead_bytes(), MAX_HEADER_BYTES);
+        decode(&mut decoder, &small, small.len()).unwrap();
+        assert_eq!(decoder.read_ahead_bytes(), usize::MAX);
+    }
+    // Fragments, whose length says nothing of the next ones.
+    let parts = [
+        frame(TEXT, false, &[b'x'; 20_000]),
+        frame(CONTINUATION, true, &[b'x'; 20_000]),
+    ]
+    .concat();
+    decode(&mut decoder, &parts, parts.len()).unwrap();
+    assert_eq!(decoder.read_ahead_bytes(), usize::MAX);
+}
+
+#[test]
+fn a_promise_alone_gets_no_room() {
+    let mut decoder = server();
+    let wire = frame(TEXT, true, &vec![b'x'; LIMIT]);
+    for at in 0..LARGE_BYTES + MAX_HEADER_BYTES {
+        assert!(decoder.room().is_none(), "after {at} bytes");
+        decode(&mut decoder, &wire[at..=at], 1).unwrap();
+    }
+    let (message, room) = decoder.room().unwrap();
+    assert!(room <= message.len() && message.capacity() <= 2 * message.len());
+    // Not while messages are skipped.
+    decoder.discard_messages();
+    assert!(decoder.room().is_none());
+}
+
 #[test]
 fn one_byte_fragments_cost_linear_time() {
     // 2 MiB on the wire. Quadratic copying would move 32 GiB.

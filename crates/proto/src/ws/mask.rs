@@ -16,9 +16,11 @@ pub fn apply(key: [u8; 4], phase: usize, bytes: &mut [u8]) {
 }
 
 /// The key as it applies to a payload's rest, when `taken` bytes have been taken from its front.
-pub(super) fn rotate(mut key: [u8; 4], taken: usize) -> [u8; 4] {
-    key.rotate_left(taken % 4);
-    key
+pub(super) fn rotate(key: [u8; 4], taken: usize) -> [u8; 4] {
+    let bits = taken % 4 * 8;
+    u32::from_be_bytes(key)
+        .rotate_left(bits as u32)
+        .to_be_bytes()
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! The WebSocket codec.
 
-use crate::oracle::ws::{LIMIT, Outcome, Seen, compare, decode};
+use crate::oracle::ws::{LIMIT, Outcome, Seen, compare, decode, decode_to_place, decode_whole};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::Index;
@@ -125,6 +125,13 @@ fn expected(sent: &[Sent]) -> Vec<Seen> {
     seen
 }
 
+/// Messages of which most have a frame that is worth its own read.
+fn large() -> impl Strategy<Value = Vec<Vec<u8>>> {
+    let text = ("[aé漢\u{1f600}]{0,5}", 0..100_000usize)
+        .prop_map(|(text, bytes)| text.repeat(bytes / text.len().max(1)).into_bytes());
+    prop_oneof![3 => text.prop_map(|text| vec![text]), 1 => fragments("[ab]{1,3}".prop_map(|text| text.repeat(30_000).into_bytes()))]
+}
+
 /// Damage: bytes XORed, and the end cut off.
 type Damage = (Vec<(Index, u8)>, Option<Index>);
 
@@ -214,5 +221,21 @@ proptest! {
         let wire = client_wire(&[Sent::Message(true, parts, None)], [1, 2, 3, 4]);
         compare(&wire);
         prop_assert_eq!(decode(Role::Server, [&wire[..]]).1.is_none(), slack < 2);
+    }
+
+    #[test]
+    fn where_a_payload_is_read_to_makes_no_difference(
+        messages in vec((large(), any::<bool>(), proptest::option::of(control_payload())), 1..5),
+        key: [u8; 4],
+        damage in damage(),
+        cuts in vec(prop_oneof![1 => 1..40usize, 4 => 1..100_000usize], 0..6),
+    ) {
+        let mut sent = Vec::new();
+        for (parts, is_text, ping) in messages {
+            sent.push(Sent::Message(is_text, parts, ping));
+        }
+        let wire = damaged(client_wire(&sent, key), &damage);
+        let cuts: Vec<_> = cuts.iter().map(|cut| if wire.len() < 1000 { cut % 50 + 1 } else { *cut }).collect();
+        prop_assert_eq!(decode_to_place(150_000, &wire, &cuts), decode_whole(150_000, &wire));
     }
 }

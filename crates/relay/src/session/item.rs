@@ -3,7 +3,6 @@
 use super::peer::Peer;
 use relay_proto::envelope;
 use relay_proto::ws::{ControlFrame, Opcode, Payload, data_header, text_header};
-use std::io::IoSlice;
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -134,16 +133,9 @@ impl Item {
         self.head.len() + self.span.len() + self.tail.len()
     }
 
-    /// Appends the parts behind the first `skip` bytes.
-    pub(crate) fn slices<'a>(&'a self, mut skip: usize, out: &mut Vec<IoSlice<'a>>) {
-        for part in [&self.head[..], &self.body[self.span.clone()], self.tail] {
-            if skip >= part.len() {
-                skip -= part.len();
-                continue;
-            }
-            out.push(IoSlice::new(&part[skip..]));
-            skip = 0;
-        }
+    /// What to write, front to back.
+    pub(crate) fn parts(&self) -> [&[u8]; 3] {
+        [&self.head, &self.body[self.span.clone()], self.tail]
     }
 }
 

@@ -128,6 +128,17 @@ enum Phase {
     Done,
 }
 
+/// Whether to wait a turn before writing, for more to write.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Gather {
+    /// The last write had a single item.
+    Off,
+    /// It had several.
+    Due,
+    /// The turn is over: write.
+    Done,
+}
+
 /// A connection's task. Resolves when the connection is over; dropping it earlier cuts it.
 pub(crate) struct Session<S, H> {
     peer: Arc<Peer>,
@@ -142,6 +153,7 @@ pub(crate) struct Session<S, H> {
     clock: Clock,
     writer: Writer,
     write_blocked: bool,
+    gather: Gather,
     admitted: bool,
     phase: Phase,
     left: bool,
@@ -184,6 +196,7 @@ impl<S: Transport, H: Handler> Session<S, H> {
             clock: start.clock,
             writer: Writer::default(),
             write_blocked: false,
+            gather: Gather::Off,
             admitted: false,
             phase: Phase::Open,
             left: false,

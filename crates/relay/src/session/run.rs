@@ -1,21 +1,25 @@
 //! The loop of a session: obey, write, read, look at the clock, until nothing moves.
 
 use super::item::{Item, Meaning};
-use super::{End, Flow, Handler, Phase, Session, Transport};
-use bytes::Bytes;
+use super::{End, Flow, Gather, Handler, Phase, Session, Transport};
+use bytes::{BufMut, Bytes};
 use relay_core::limits::QUEUE_FREE_BYTES;
 use relay_core::{Action, Millis};
 use relay_proto::close::{self, Cause};
 use relay_proto::ws::{Control, control_frame};
 use std::cell::RefCell;
 use std::future::Future;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::task::{Context, Poll};
-use tokio::io::ReadBuf;
+use tokio::io::{AsyncReadExt, ReadBuf};
 
 /// Bytes read at once, and in a row: then other tasks get their turn. What somebody else waits is the sum of such
 /// turns, one for each peer that sends without a pause.
 pub(super) const READ_BYTES: usize = 64 * 1024;
+
+/// What waits to be written goes out at once from here on: more in one system call gains nothing, and it is still in a
+/// near cache.
+const GATHERED_BYTES: usize = 64 * 1024;
 
 /// Reads in a row, if they are short.
 const ROUNDS: usize = 8;
@@ -28,15 +32,21 @@ impl<S: Transport, H: Handler> Future for Session<S, H> {
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let me = self.get_mut();
         me.peer.waker.register(cx.waker());
+        let gather = me.gathers();
         let mut taken_bytes = 0;
         for _ in 0..ROUNDS {
             let now = me.clock.now();
             me.obey(now);
-            me.write(cx, now);
+            if !gather {
+                me.write(cx, now);
+            }
             let read = me.read(cx, now);
             me.expire(now);
             if me.phase == Phase::Done {
                 return Poll::Ready(());
+            }
+            if gather {
+                break;
             }
             if read.is_none() && me.settled() && me.armed(cx) {
                 return Poll::Pending;
@@ -52,6 +62,20 @@ impl<S: Transport, H: Handler> Future for Session<S, H> {
 }
 
 impl<S: Transport, H: Handler> Session<S, H> {
+    /// Whether to let everybody who can run now run first, where the last write had several items. The runtime runs a task
+    /// that was woken by another at once, when a single item is there; those that are about to come go out with the
+    /// same system call.
+    fn gathers(&mut self) -> bool {
+        let due = self.gather == Gather::Due
+            && self.phase == Phase::Open
+            && self.writer.is_empty()
+            && (1..GATHERED_BYTES).contains(&self.peer.lock().outbox.queued_bytes());
+        if due {
+            self.gather = Gather::Done;
+        }
+        due
+    }
+
     /// Writes until the socket is full or nothing waits.
     fn write(&mut self, cx: &mut Context<'_>, now: Millis) {
         loop {
@@ -68,6 +92,10 @@ impl<S: Transport, H: Handler> Session<S, H> {
                 let Some(last) = last else { break };
                 self.writer.push_control(last);
             }
+            self.gather = match self.writer.has_several() {
+                true => Gather::Due,
+                false => Gather::Off,
+            };
             match self.writer.poll_write(&mut self.socket, cx) {
                 Poll::Ready(Ok(())) => self.complete_written(now),
                 Poll::Ready(Err(_)) => {
@@ -130,16 +158,18 @@ impl<S: Transport, H: Handler> Session<S, H> {
     /// Accounts for the items that are on the wire.
     fn complete_written(&mut self, now: Millis) {
         let mut directed = None;
+        let mut charged_bytes = 0;
         while let Some((item, cost)) = self.writer.pop_written() {
             self.life.write_advanced(now);
             self.write_blocked = false;
-            if cost > 0 {
-                self.peer.lock().outbox.written(cost);
-            }
+            charged_bytes += cost;
             self.handler.written(&item);
             if let Meaning::Directive { code, .. } = item.meaning {
                 directed = Some(code);
             }
+        }
+        if charged_bytes > 0 {
+            self.peer.lock().outbox.written(charged_bytes);
         }
         // Not before the last of them is popped: closing looks at what is written in part.
         if let Some(code) = directed {
@@ -181,6 +211,11 @@ impl<S: Transport, H: Handler> Session<S, H> {
         if allowed == 0 {
             return None;
         }
+        if self.early.is_none()
+            && let Some(read) = self.read_payload(allowed, cx, now)
+        {
+            return read;
+        }
         READ_BUFFER.with_borrow_mut(|buffer| {
             if let Some(early) = self.early.take() {
                 let part = early.len().min(allowed);
@@ -195,7 +230,8 @@ impl<S: Transport, H: Handler> Session<S, H> {
                 self.early = Some(rest).filter(|rest| !rest.is_empty());
                 return Some(part);
             }
-            let mut unfilled = ReadBuf::new(&mut buffer[..allowed]);
+            let mut unfilled =
+                ReadBuf::new(&mut buffer[..allowed.min(self.decoder.read_ahead_bytes())]);
             match Pin::new(&mut self.socket).poll_read(cx, &mut unfilled) {
                 Poll::Pending => return None,
                 Poll::Ready(Ok(())) if unfilled.filled().is_empty() => self.ended("end of stream"),
@@ -207,6 +243,34 @@ impl<S: Transport, H: Handler> Session<S, H> {
             }
             Some(unfilled.filled().len())
         })
+    }
+
+    /// Reads the payload of a large message to where it stays, as [`read`](Self::read) otherwise. `None`: it has to read.
+    fn read_payload(
+        &mut self,
+        allowed: usize,
+        cx: &mut Context<'_>,
+        now: Millis,
+    ) -> Option<Option<usize>> {
+        let (message, room) = self.decoder.room()?;
+        let mut unfilled = message.limit(room.min(allowed));
+        let read = pin!(self.socket.read_buf(&mut unfilled)).poll(cx);
+        let bytes = match &read {
+            Poll::Ready(Ok(bytes)) => *bytes,
+            _ => 0,
+        };
+        let mut finished = false;
+        match self.decoder.filled(bytes) {
+            Ok(event) => finished = event.is_some_and(|event| self.event(event, now).is_some()),
+            Err(error) => self.broken(&error, now),
+        }
+        match read {
+            Poll::Pending => return Some(None),
+            Poll::Ready(Ok(0)) => self.ended("end of stream"),
+            Poll::Ready(Ok(_)) => self.taken(finished, now),
+            Poll::Ready(Err(_)) => self.ended("connection lost"),
+        }
+        Some(Some(bytes))
     }
 
     /// Decodes and handles. Returns what is left when the handler wants a pause.
@@ -227,6 +291,12 @@ impl<S: Transport, H: Handler> Session<S, H> {
                 Err(error) => self.broken(&error, now),
             }
         }
+        self.taken(finished, now);
+        paused
+    }
+
+    /// After bytes were decoded: keeps the account of the message they may have been of.
+    fn taken(&mut self, finished: bool, now: Millis) {
         if finished {
             self.life.message_finished();
         }
@@ -234,7 +304,6 @@ impl<S: Transport, H: Handler> Session<S, H> {
         if self.phase == Phase::Open && self.decoder.mid_message() {
             self.life.message_started(now);
         }
-        paused
     }
 
     /// Counts what the decoder keeps, where that is more than every connection has for itself.

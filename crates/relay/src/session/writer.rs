@@ -9,7 +9,13 @@ use std::task::{Context, Poll, ready};
 use tokio::io::AsyncWrite;
 
 /// Items taken from the outbox at once.
-const BATCH_ITEMS: usize = 32;
+const BATCH_ITEMS: usize = 64;
+
+/// Parts handed to the kernel at once.
+const SLICES: usize = 64;
+
+/// Items for which an idle writer keeps room.
+const KEPT_ITEMS: usize = 4;
 
 /// Pings and pongs that may wait in front of a full socket.
 const MAX_CONTROLS: usize = 16;
@@ -27,6 +33,10 @@ impl Writer {
         self.items.is_empty()
     }
 
+    pub(super) fn has_several(&self) -> bool {
+        self.items.len() > 1
+    }
+
     /// Whether an item is written in part.
     pub(super) fn is_mid_item(&self) -> bool {
         self.offset > 0
@@ -38,6 +48,8 @@ impl Writer {
             return;
         }
         let mut inner = peer.lock();
+        let waiting = inner.outbox.len().min(BATCH_ITEMS - self.items.len());
+        self.items.reserve(waiting);
         while self.items.len() < BATCH_ITEMS {
             let Some(popped) = inner.outbox.pop() else {
                 break;
@@ -86,7 +98,7 @@ impl Writer {
         }
         self.offset -= front.len();
         let written = self.items.pop_front();
-        if self.items.is_empty() && self.items.capacity() > BATCH_ITEMS {
+        if self.items.is_empty() && self.items.capacity() > KEPT_ITEMS {
             self.items = VecDeque::new();
         }
         written
@@ -97,19 +109,30 @@ impl Writer {
         self.items.front().map(|(item, _)| item)
     }
 
+    /// What is to be written, none of it empty.
+    fn parts(&self) -> impl Iterator<Item = &[u8]> {
+        let mut skip = self.offset;
+        let parts = self.items.iter().flat_map(|(item, _)| item.parts());
+        parts.filter_map(move |part| {
+            let skipped = skip.min(part.len());
+            skip -= skipped;
+            Some(&part[skipped..]).filter(|rest| !rest.is_empty())
+        })
+    }
+
     /// Writes once. Items may be complete afterwards: see [`Self::pop_written`].
     pub(super) fn poll_write<S: AsyncWrite + Unpin>(
         &mut self,
         socket: &mut S,
         cx: &mut Context<'_>,
     ) -> Poll<io::Result<()>> {
-        let mut slices: Vec<IoSlice<'_>> = Vec::with_capacity(3 * self.items.len());
-        let mut skip = self.offset;
-        for (item, _) in &self.items {
-            item.slices(skip, &mut slices);
-            skip = 0;
+        let mut slices = [IoSlice::new(&[]); SLICES];
+        let mut count = 0;
+        for (slice, part) in slices.iter_mut().zip(self.parts()) {
+            *slice = IoSlice::new(part);
+            count += 1;
         }
-        let written = ready!(Pin::new(socket).poll_write_vectored(cx, &slices))?;
+        let written = ready!(Pin::new(socket).poll_write_vectored(cx, &slices[..count]))?;
         if written == 0 {
             return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
         }

@@ -21,11 +21,11 @@ pub(crate) enum Seen {
 pub(crate) type Outcome = (Vec<Seen>, Option<Error>);
 
 /// A decoder as strict about text as the library.
-fn decoder(role: Role) -> Decoder {
+fn decoder(role: Role, message_bytes: usize) -> Decoder {
     Decoder::new(
         role,
         Limits {
-            message_bytes: LIMIT,
+            message_bytes,
             utf8: Utf8::TextOnly,
         },
     )
@@ -33,7 +33,7 @@ fn decoder(role: Role) -> Decoder {
 
 /// What our decoder makes of a stream that arrives in `pieces`. Stops at the first Close.
 pub(crate) fn decode<'a>(role: Role, pieces: impl IntoIterator<Item = &'a [u8]>) -> Outcome {
-    let mut decoder = decoder(role);
+    let mut decoder = decoder(role, LIMIT);
     let (mut seen, mut received) = (Vec::new(), 0);
     for piece in pieces {
         received += piece.len();
@@ -56,6 +56,59 @@ pub(crate) fn decode<'a>(role: Role, pieces: impl IntoIterator<Item = &'a [u8]>)
         );
     }
     (seen, None)
+}
+
+/// What our decoder makes of a client's stream with messages of up to `limit` bytes, fed as the relay does it: large payloads
+/// go to their place, whatever else to a buffer. At most so many bytes at once as `cuts` says, in turn.
+pub(crate) fn decode_to_place(limit: usize, mut wire: &[u8], cuts: &[usize]) -> Outcome {
+    let mut decoder = decoder(Role::Server, limit);
+    let (mut seen, mut received) = (Vec::new(), 0);
+    let mut cuts = cuts.iter().copied().cycle();
+    while !wire.is_empty() {
+        let most = cuts.next().unwrap_or(usize::MAX).min(wire.len());
+        if let Some((message, room)) = decoder.room() {
+            let (part, rest) = wire.split_at(most.min(room));
+            wire = rest;
+            received += part.len();
+            message.extend_from_slice(part);
+            match decoder.filled(part.len()) {
+                Ok(event) => seen.extend(event.map(owned)),
+                Err(error) => return (seen, Some(error)),
+            }
+        } else {
+            let (part, rest) = wire.split_at(most.min(decoder.read_ahead_bytes()));
+            wire = rest;
+            received += part.len();
+            let mut part = part.to_vec();
+            let mut input = &mut part[..];
+            loop {
+                match decoder.decode(&mut input) {
+                    Ok(Some(event)) => seen.push(owned(event)),
+                    Ok(None) => break,
+                    Err(error) => return (seen, Some(error)),
+                }
+            }
+        }
+        assert!(
+            decoder.held_bytes() <= 2 * received + 128,
+            "held more than it received"
+        );
+    }
+    (seen, None)
+}
+
+/// The same stream, all of it handed over at once.
+pub(crate) fn decode_whole(limit: usize, wire: &[u8]) -> Outcome {
+    let mut decoder = decoder(Role::Server, limit);
+    let (mut seen, mut wire) = (Vec::new(), wire.to_vec());
+    let mut input = &mut wire[..];
+    loop {
+        match decoder.decode(&mut input) {
+            Ok(Some(event)) => seen.push(owned(event)),
+            Ok(None) => return (seen, None),
+            Err(error) => return (seen, Some(error)),
+        }
+    }
 }
 
 fn owned(event: Event<'_>) -> Seen {
