@@ -5,7 +5,6 @@ use crate::observe::log::{Event, Key};
 use crate::observe::metrics::{Endpoint, Outcome};
 use crate::session::item::{Credit, Item, Meaning};
 use crate::session::peer::{Leg, Orders, Parked, Peer, Route};
-use relay_core::limits::OUTBOX_ITEM_BYTES;
 use relay_core::{Claim, Conn, Effect, ServerId};
 use relay_proto::close::Cause;
 use relay_proto::envelope;
@@ -106,7 +105,7 @@ impl Router {
         let carried = self.take_carried(state, server);
         match how {
             Claim::Fresh => {}
-            Claim::Reclaim => drop(self.metrics.reclaims.inc()),
+            Claim::Reclaim => self.metrics.reclaims.inc(),
             Claim::Resume => {
                 self.metrics.resumes.inc();
                 self.event(Event::ServerResumed, server, &[(Key::Remote, &peer.remote)]);
@@ -148,7 +147,7 @@ impl Router {
         let lost = binary.table.take_lost();
         let mut kept_bytes: HashMap<Conn, usize> = HashMap::new();
         for credit in carried.iter().filter_map(|(item, _)| item.credit.as_ref()) {
-            *kept_bytes.entry(credit.phone.conn).or_default() += credit.bytes;
+            *kept_bytes.entry(credit.phone.conn).or_default() += credit.bytes();
         }
         let departed = state.departed.values();
         let departed = departed.filter(|phone| phone.table.server == binary.table.server);
@@ -272,7 +271,7 @@ impl Router {
         self.park_budget().release(parked.bytes);
         for frame in parked.frames {
             let cost = frame.len() + prefix.len();
-            let credit = Credit::take(phone, cost + OUTBOX_ITEM_BYTES);
+            let credit = Credit::take(phone, frame.len(), prefix.len());
             let item = Item::envelope(&prefix, Payload::Owned(frame), credit);
             // The outbox has room for what all phones may have parked; should it be closed, the phone
             // must not go on without these frames.

@@ -14,7 +14,7 @@ pub(crate) use table::Table;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::observe::log::{Event, Key, Log};
-use crate::observe::metrics::Metrics;
+use crate::observe::metrics::{Fill, Metrics};
 use crate::os::rlimit::Machine;
 use crate::session::budget::QueueBudget;
 use crate::session::item::Item;
@@ -124,6 +124,24 @@ impl Router {
     /// Connected peers now.
     pub(crate) fn counts(&self) -> Counts {
         self.lock().hub.counts()
+    }
+
+    /// Bytes of queued frames that count against the common limit.
+    pub(crate) fn queue(&self) -> &QueueBudget {
+        &self.queue
+    }
+
+    /// Bytes of parked frames.
+    pub(crate) fn parked_bytes(&self) -> Fill {
+        Fill {
+            now: self.park_budget().used_bytes(),
+            limit: self.config.park_total_bytes,
+        }
+    }
+
+    /// Server-ids whose redials are counted.
+    pub(crate) fn redial_entries(&self) -> usize {
+        self.lock().hub.redial_entries()
     }
 
     /// Whether a binary may claim this server-id, asked before its upgrade.

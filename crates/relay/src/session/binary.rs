@@ -134,9 +134,10 @@ impl Handler for Binary {
         self.seat.router.path(&self.seat.peer, probe, path);
     }
 
-    fn written(&mut self, item: &Item) {
+    fn written(&mut self, item: &Item, _cost_bytes: usize) {
         if let (Meaning::Forwarded, Some(credit)) = (&item.meaning, &item.credit) {
-            self.seat.router.metrics.frame(Direction::phone_to_binary);
+            let metrics = &self.seat.router.metrics;
+            metrics.frame(Direction::phone_to_binary, credit.frame_bytes as usize);
             if self.is_resumable() {
                 self.written = self.seat.peer.table.count_written();
                 let last_written = &credit.phone.last_written;

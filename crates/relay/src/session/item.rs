@@ -1,6 +1,7 @@
 //! One thing on its way to a peer: the bytes of a WebSocket frame, and what its arrival means.
 
 use super::peer::Peer;
+use relay_core::limits::OUTBOX_ITEM_BYTES;
 use relay_proto::envelope;
 use relay_proto::ws::{ControlFrame, Opcode, Payload, data_header, text_header};
 use std::io::IoSlice;
@@ -152,16 +153,31 @@ impl Item {
 #[derive(Debug)]
 pub(crate) struct Credit {
     pub(crate) phone: Arc<Peer>,
-    pub(crate) bytes: usize,
+    /// The frame's own length.
+    pub(crate) frame_bytes: u32,
+    /// What is charged on top of it.
+    overhead_bytes: u32,
 }
 
 impl Credit {
-    pub(crate) fn take(phone: &Arc<Peer>, bytes: usize) -> Self {
-        phone.in_flight_bytes.fetch_add(bytes, Ordering::SeqCst);
-        Self {
+    /// For a frame of `frame_bytes` that is queued in an envelope that adds `envelope_bytes`.
+    pub(crate) fn take(phone: &Arc<Peer>, frame_bytes: usize, envelope_bytes: usize) -> Self {
+        // Larger ones than 4 GiB have no message to be in.
+        let short = |bytes| u32::try_from(bytes).unwrap_or(u32::MAX);
+        let credit = Self {
             phone: phone.clone(),
-            bytes,
-        }
+            frame_bytes: short(frame_bytes),
+            overhead_bytes: short(envelope_bytes + OUTBOX_ITEM_BYTES),
+        };
+        phone
+            .in_flight_bytes
+            .fetch_add(credit.bytes(), Ordering::SeqCst);
+        credit
+    }
+
+    /// What the phone is charged.
+    pub(crate) fn bytes(&self) -> usize {
+        self.frame_bytes as usize + self.overhead_bytes as usize
     }
 }
 
@@ -170,8 +186,8 @@ impl Drop for Credit {
         let before = self
             .phone
             .in_flight_bytes
-            .fetch_sub(self.bytes, Ordering::SeqCst);
-        if before - self.bytes <= REOPEN_BYTES
+            .fetch_sub(self.bytes(), Ordering::SeqCst);
+        if before - self.bytes() <= REOPEN_BYTES
             && self.phone.window_full.load(Ordering::SeqCst)
             && self.phone.window_full.swap(false, Ordering::SeqCst)
         {

@@ -88,8 +88,8 @@ pub(crate) trait Handler: Send + Unpin + 'static {
     /// What the kernel knows of the path, as asked for this probe.
     fn path(&mut self, _probe: u32, _path: Path) {}
 
-    /// An item is on the wire.
-    fn written(&mut self, _item: &Item) {}
+    /// An item is on the wire, which had cost as many bytes of the outbox.
+    fn written(&mut self, _item: &Item, _cost_bytes: usize) {}
 
     /// Asked when everything is written: a number for a ping whose pong proves that it arrived.
     fn proof_due(&mut self) -> Option<u64> {

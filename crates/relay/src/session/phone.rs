@@ -88,7 +88,7 @@ impl Phone {
     fn enqueue(&self, binary: &Peer, frame: Payload<'_>) -> Forwarded {
         let bytes = frame.len() + self.prefix.len();
         let refused = binary.push_frame(bytes, frame, |frame| {
-            let credit = Credit::take(self.peer(), bytes + OUTBOX_ITEM_BYTES);
+            let credit = Credit::take(self.peer(), frame.len(), self.prefix.len());
             Item::envelope(&self.prefix, frame, credit)
         });
         match refused {
@@ -167,12 +167,13 @@ impl Handler for Phone {
         self.settle(forwarded).map(drop)
     }
 
-    fn written(&mut self, item: &Item) {
+    fn written(&mut self, item: &Item, cost_bytes: usize) {
+        let metrics = &self.router().metrics;
         match &item.meaning {
-            Meaning::Delivered => self.router().metrics.frame(Direction::binary_to_phone),
+            Meaning::Delivered => metrics.frame(Direction::binary_to_phone, cost_bytes),
             Meaning::Directive { code, with_frame } => {
                 if *with_frame {
-                    self.router().metrics.frame(Direction::binary_to_phone);
+                    metrics.frame(Direction::binary_to_phone, cost_bytes);
                 }
                 self.log(Event::BinaryForwarderPhoneClosed, &[(Key::CloseCode, code)]);
             }

@@ -136,7 +136,7 @@ impl<S: Transport, H: Handler> Session<S, H> {
             if cost > 0 {
                 self.peer.lock().outbox.written(cost);
             }
-            self.handler.written(&item);
+            self.handler.written(&item, cost);
             if let Meaning::Directive { code, .. } = item.meaning {
                 directed = Some(code);
             }

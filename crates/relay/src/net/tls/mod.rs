@@ -34,7 +34,10 @@ const BUFFER_BYTES: usize = 16 * 1024;
 
 /// The TLS side of the public listener; cheap to clone.
 #[derive(Clone)]
-pub(crate) struct Tls(TlsAcceptor);
+pub(crate) struct Tls {
+    acceptor: TlsAcceptor,
+    certificates: Arc<Certificates>,
+}
 
 impl Tls {
     /// Serves what `certificates` holds at the time of each handshake. With `acme`, a CA may validate
@@ -46,7 +49,7 @@ impl Tls {
         let mut config = ServerConfig::builder_with_provider(Arc::new(default_provider()))
             .with_safe_default_protocol_versions()?
             .with_no_client_auth()
-            .with_cert_resolver(certificates);
+            .with_cert_resolver(certificates.clone());
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
         if acme {
             config.alpn_protocols.push(ACME_TLS.to_vec());
@@ -54,7 +57,15 @@ impl Tls {
         // Peers that all come back at once resume their sessions, at no memory here.
         config.session_storage = Arc::new(NoServerSessionStorage {});
         config.ticketer = Ticketer::new()?;
-        Ok(Self(TlsAcceptor::from(Arc::new(config))))
+        Ok(Self {
+            acceptor: TlsAcceptor::from(Arc::new(config)),
+            certificates,
+        })
+    }
+
+    /// What its handshakes are served from.
+    pub(crate) fn certificates(&self) -> &Certificates {
+        &self.certificates
     }
 
     /// The handshake of one connection; the caller sets its deadline. `None`: this was a CA that
@@ -66,7 +77,7 @@ impl Tls {
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
-        let handshake = self.0.accept_with(socket, |connection| {
+        let handshake = self.acceptor.accept_with(socket, |connection| {
             connection.set_buffer_limit(Some(BUFFER_BYTES));
         });
         let mut stream = Box::new(handshake.await?);
