@@ -14,7 +14,7 @@ pub(crate) use table::Table;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::observe::log::{Event, Key, Log};
-use crate::observe::metrics::{Fill, Metrics};
+use crate::observe::metrics::{Fill, Metrics, Unparked};
 use crate::os::rlimit::Machine;
 use crate::session::budget::QueueBudget;
 use crate::session::item::Item;
@@ -171,6 +171,11 @@ impl Router {
         let outbox = self.outbox(self.binary_outbox_bytes());
         let conn_id = format!("server-{server}-{:08x}", random());
         let mut state = self.lock();
+        if let Some(away_ms) = state.hub.away_ms(self.clock.now(), server) {
+            // Nothing can keep this claim from ending the grace window.
+            let away = Duration::from_millis(away_ms);
+            self.metrics.slot_away.observe_time(away);
+        }
         let table = Self::table(&mut state, server);
         let leg = Leg::Binary {
             resumable: instance.is_some(),
@@ -248,7 +253,7 @@ impl Router {
             },
         );
         if !state.departed.contains_key(&peer.conn) {
-            self.drop_parked(peer);
+            self.drop_parked(peer, Unparked::left);
             // Not to keep the binary's outbox for as long as this phone's closing handshake takes.
             peer.lock().route = Route::Ask;
         }

@@ -1,6 +1,7 @@
 //! One thing on its way to a peer: the bytes of a WebSocket frame, and what its arrival means.
 
 use super::peer::Peer;
+use super::stamp::Stamp;
 use relay_core::limits::OUTBOX_ITEM_BYTES;
 use relay_proto::envelope;
 use relay_proto::ws::{ControlFrame, Opcode, Payload, data_header, text_header};
@@ -48,6 +49,8 @@ pub(crate) struct Item {
     span: Range<usize>,
     tail: &'static [u8],
     pub(crate) meaning: Meaning,
+    /// When its frame was read, if that is among the sampled ones.
+    pub(crate) read_at: Option<Stamp>,
     /// Gives the sender room again when this item is gone, written or not.
     pub(crate) credit: Option<Credit>,
 }
@@ -60,8 +63,14 @@ impl Item {
             span: 0..0,
             tail: b"",
             meaning,
+            read_at: None,
             credit: None,
         }
+    }
+
+    /// As read at this moment.
+    pub(crate) fn read_at(self, read_at: Option<Stamp>) -> Self {
+        Self { read_at, ..self }
     }
 
     pub(crate) fn control(frame: &ControlFrame) -> Self {
@@ -79,6 +88,7 @@ impl Item {
                 body,
                 tail: envelope::SUFFIX,
                 meaning: Meaning::Forwarded,
+                read_at: None,
                 credit: None,
             },
             frame => {
@@ -104,6 +114,7 @@ impl Item {
                 span,
                 tail: b"",
                 meaning,
+                read_at: None,
                 credit: None,
             },
             message => Self::whole([&header, &message[span]].concat(), meaning),

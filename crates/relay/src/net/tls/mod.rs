@@ -15,12 +15,13 @@ pub(crate) use certificate::{
 };
 pub(crate) use certificates::Certificates;
 
+use crate::observe::metrics::Handshake;
 use crate::session::Transport;
 use certificates::ACME_TLS;
 use relay_core::Path;
-use rustls::ServerConfig;
 use rustls::crypto::aws_lc_rs::{Ticketer, default_provider};
 use rustls::server::NoServerSessionStorage;
+use rustls::{HandshakeKind, ServerConfig};
 use std::io;
 use std::sync::Arc;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
@@ -87,6 +88,14 @@ impl Tls {
             return Ok(None);
         }
         Ok(Some(stream))
+    }
+}
+
+/// How much of a handshake this finished one needed.
+pub(crate) fn handshake_kind<S>(stream: &TlsStream<S>) -> Handshake {
+    match stream.get_ref().1.handshake_kind() {
+        Some(HandshakeKind::Resumed) => Handshake::resumed,
+        _ => Handshake::full,
     }
 }
 

@@ -115,6 +115,16 @@ label! {
     }
 }
 
+impl Direction {
+    /// The way of frames that end on this leg.
+    pub(crate) fn to(leg: Leg) -> Self {
+        match leg {
+            Leg::binary => Self::phone_to_binary,
+            Leg::phone => Self::binary_to_phone,
+        }
+    }
+}
+
 label! {
     /// Why a connection was dropped before it was answered.
     Dropped = "reason" {

@@ -151,6 +151,11 @@ impl Metrics {
         self.sent[leg.index()].add(bytes as u64);
     }
 
+    /// Counts how long a sampled frame took.
+    pub fn latency(&self, direction: Direction, latency: Duration) {
+        self.latency[direction.index()].observe_time(latency);
+    }
+
     /// Counts the round trip of a heartbeat.
     pub fn heartbeat(&self, leg: Leg, round_trip: Duration) {
         self.heartbeat[leg.index()].observe_time(round_trip);
