@@ -175,11 +175,12 @@ impl Handler for Phone {
 
     fn written(&mut self, item: &Item, cost_bytes: usize) {
         let metrics = &self.router().metrics;
+        let frame_bytes = cost_bytes.saturating_sub(OUTBOX_ITEM_BYTES);
         match &item.meaning {
-            Meaning::Delivered => metrics.frame(Direction::binary_to_phone, cost_bytes),
+            Meaning::Delivered => metrics.frame(Direction::binary_to_phone, frame_bytes),
             Meaning::Directive { code, with_frame } => {
                 if *with_frame {
-                    metrics.frame(Direction::binary_to_phone, cost_bytes);
+                    metrics.frame(Direction::binary_to_phone, frame_bytes);
                 }
                 self.log(Event::BinaryForwarderPhoneClosed, &[(Key::CloseCode, code)]);
             }
