@@ -354,3 +354,19 @@ pub(crate) async fn without_options() -> Seen {
     }
     seen
 }
+
+/// A log that nobody reads fills up, and costs nothing but its lines.
+pub(crate) async fn unread_log() -> Seen {
+    let mut seen = Seen::default();
+    let folder = tempfile::tempdir().unwrap();
+    let pipe = folder.path().join("log").to_str().unwrap().to_owned();
+    let script = format!("mkfifo {pipe} && exec \"$@\" 2<>{pipe}");
+    let wrapper = ["sh", "-c", &script, "sh"].map(str::to_owned);
+    let relay = Launch::new(&[]).through(&wrapper).start().await;
+    let daemon = relay.daemon("hostile-home").await;
+    for _ in 0..10_000 {
+        daemon.send("hostile, and no envelope");
+    }
+    seen.until(&relay, &["log_lines_dropped_total"]).await;
+    seen
+}

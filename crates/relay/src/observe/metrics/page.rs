@@ -58,6 +58,11 @@ impl Metrics {
             let is_now = u8::from(phase == gauges.phase);
             phases.sample(&[("phase", &phase.to_string())], is_now);
         }
+        page.counter(
+            name!("log_lines_dropped_total"),
+            "Log lines dropped because standard error did not take them",
+        )
+        .sample(&[], gauges.log_lines_dropped);
         if let Some(not_after) = gauges.certificate_not_after {
             page.gauge(
                 name!("certificate_not_after_timestamp_seconds"),
@@ -393,6 +398,7 @@ mod tests {
             queue_bytes_high_water: 12,
             park_bytes: Fill { now: 13, limit: 14 },
             limiters: [("a", 1), ("b", 2), ("c", 3), ("d", 4)],
+            log_lines_dropped: 16,
             certificate_not_after: Some(UNIX_EPOCH + std::time::Duration::from_secs(1_900_000_000)),
             push_in_flight: Some(15),
             process: Some(Figures::read()),
@@ -421,6 +427,7 @@ mod tests {
             "pyrycode_relay_phase{phase=\"ready\"} 1",
             "pyrycode_relay_phase{phase=\"draining\"} 0",
             "pyrycode_relay_push_in_flight 15",
+            "pyrycode_relay_log_lines_dropped_total 16",
         ] {
             assert!(
                 lines(&text).contains(&line),
