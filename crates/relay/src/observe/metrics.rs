@@ -12,7 +12,7 @@ use prometheus_client::registry::Registry;
 use relay_core::Counts;
 use std::cell::Cell;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 /// Which of the two WebSocket endpoints.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
@@ -116,6 +116,44 @@ struct Drop {
     reason: Dropped,
 }
 
+/// What became of a push wake.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
+#[allow(non_camel_case_types, reason = "the variants are the label values")]
+pub enum WakeOutcome {
+    /// FCM took it.
+    sent,
+    /// FCM no longer knows the device.
+    unregistered,
+    /// It did not reach FCM, or FCM did not take it.
+    send_failed,
+    /// There was no access token to send it with.
+    token_fetch_failed,
+    /// A limit refused it.
+    dropped,
+}
+
+impl WakeOutcome {
+    const ALL: [Self; 5] = [
+        Self::sent,
+        Self::unregistered,
+        Self::send_failed,
+        Self::token_fetch_failed,
+        Self::dropped,
+    ];
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct WakeLabels {
+    outcome: WakeOutcome,
+}
+
+/// Counted always, exported once push is on.
+#[derive(Debug, Default)]
+struct Wakes {
+    on: AtomicBool,
+    counts: [AtomicU64; WakeOutcome::ALL.len()],
+}
+
 const STRIPES: usize = 16;
 
 /// One cache line per stripe.
@@ -152,6 +190,7 @@ pub struct Metrics {
     failures: Family<Failure, Counter>,
     frames: Arc<[Striped; 2]>,
     drops: Family<Drop, Counter>,
+    wakes: Arc<Wakes>,
     /// Grace timers that released a slot.
     pub grace_expiries: Counter,
     /// Claims that displaced a holder which failed its probe.
@@ -216,6 +255,8 @@ impl Metrics {
             drops.clone(),
         );
         registry.register_collector(Box::new(FrameCollector(frames.clone())));
+        let wakes = Arc::<Wakes>::default();
+        registry.register_collector(Box::new(WakeCollector(wakes.clone())));
         let mut counter = |name: &str, help: &str| {
             let counter = Counter::default();
             registry.register(name, help, counter.clone());
@@ -245,7 +286,23 @@ impl Metrics {
             failures,
             frames,
             drops,
+            wakes,
         }
+    }
+
+    /// Exports the push wakes from now on.
+    pub fn enable_push(&self) {
+        self.wakes.on.store(true, Ordering::Relaxed);
+    }
+
+    /// Counts a push wake.
+    pub fn wake(&self, outcome: WakeOutcome) {
+        self.wakes.counts[outcome as usize].fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Push wakes with this outcome so far.
+    pub fn wakes(&self, outcome: WakeOutcome) -> u64 {
+        self.wakes.counts[outcome as usize].load(Ordering::Relaxed)
     }
 
     /// Counts the end of an upgrade attempt, and the register failure it means.
@@ -344,6 +401,31 @@ impl prometheus_client::collector::Collector for FrameCollector {
     }
 }
 
+/// The push wakes, where push is on.
+#[derive(Debug)]
+struct WakeCollector(Arc<Wakes>);
+
+impl prometheus_client::collector::Collector for WakeCollector {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
+        use prometheus_client::encoding::EncodeMetric;
+        if !self.0.on.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        let family = Family::<WakeLabels, Counter>::default();
+        for outcome in WakeOutcome::ALL {
+            let count = self.0.counts[outcome as usize].load(Ordering::Relaxed);
+            family.get_or_create(&WakeLabels { outcome }).inc_by(count);
+        }
+        let metric = encoder.encode_descriptor(
+            "push_wakes",
+            "Push wakes of binaries, by what became of them",
+            None,
+            family.metric_type(),
+        )?;
+        family.encode(metric)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -387,5 +469,21 @@ mod tests {
         assert!(text.contains("{endpoint=\"client\",outcome=\"reject_404\"} 1"));
         assert!(text.contains("{kind=\"no_server\"} 1"));
         assert!(text.contains("{kind=\"ratelimit\"} 0"));
+    }
+
+    #[test]
+    fn push_wakes_are_exported_once_push_is_on() {
+        let metrics = Metrics::new();
+        assert!(!metrics.text(Counts::default()).contains("push_wakes"));
+        metrics.enable_push();
+        metrics.wake(WakeOutcome::dropped);
+        assert_eq!(metrics.wakes(WakeOutcome::dropped), 1);
+        let text = metrics.text(Counts::default());
+        let outcomes = ["sent", "unregistered", "send_failed", "token_fetch_failed"];
+        for (outcome, n) in outcomes.map(|o| (o, 0)).into_iter().chain([("dropped", 1)]) {
+            let line = format!("pyrycode_relay_push_wakes_total{{outcome=\"{outcome}\"}} {n}");
+            assert!(text.lines().any(|l| l == line), "{line} in\n{text}");
+        }
+        assert!(text.contains("# TYPE pyrycode_relay_push_wakes_total counter"));
     }
 }
