@@ -24,6 +24,7 @@
 
 mod attack;
 pub mod cases;
+mod google;
 mod http;
 mod innocent;
 mod launch;
@@ -45,6 +46,7 @@ use std::io::Write as _;
 use std::time::Duration;
 
 pub use attack::Attack;
+pub use google::{Answer, Google, Message, wake};
 pub use http::{Response, exchange};
 pub use innocent::Innocent;
 pub use launch::{Ended, Launch, free_port, held_port};

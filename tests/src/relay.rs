@@ -336,6 +336,11 @@ impl Relay {
 
     // --- the process ---
 
+    /// Its process id.
+    pub fn process_id(&self) -> i32 {
+        self.pid.as_raw_nonzero().get()
+    }
+
     /// Sends it a signal.
     pub fn signal(&self, signal: Signal) {
         kill_process(self.pid, signal).expect("the process is there");

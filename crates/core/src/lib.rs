@@ -8,6 +8,7 @@
 //! - [`outbox`], [`park`] and [`bucket`] count what may be queued, kept and admitted; [`budget`] is what all outboxes
 //!   share.
 //! - [`lobby`] holds who is accepted and not answered yet; [`forwarded`] says who calls through proxies of ours.
+//! - [`wake`] says which push wakes are sent, when a send is tried again, and what became of it.
 //! - [`drain`] spreads the closes of a shutdown; [`renewal`] says when a certificate is renewed.
 //! - [`invariant`] says what must hold of a hub after every step.
 //! - [`limits`] has every bound with its derivation.
@@ -30,6 +31,7 @@ pub mod renewal;
 pub mod session;
 pub mod slot;
 pub mod time;
+pub mod wake;
 
 pub use bucket::{Buckets, Concurrent, RetryAfter, SourceKey, source_key};
 pub use budget::Budget;

@@ -18,6 +18,7 @@ mod os;
 mod phase;
 pub mod probe;
 pub mod program;
+mod push;
 mod router;
 pub mod server;
 pub mod session;

@@ -3,7 +3,7 @@
 use crate::boot::{Boot, Refusal};
 use crate::cli::{self, Cli, Task};
 use crate::config::layers::{self, Loaded, Variables};
-use crate::config::report;
+use crate::config::{Config, report};
 use crate::healthcheck;
 use crate::observe::log::{Event, Key, Log, LogSettings};
 use crate::os::privileges::Privileges;
@@ -67,7 +67,7 @@ fn prepare(cli: &Cli) -> Result<ExitCode, ExitCode> {
         .load(&variables)
         .map_err(|refusal| refuse(&Log::start(LogSettings::default()), &refusal))?;
     let log = Log::start(loaded.settings().log());
-    checked(&loaded, &variables, &log).map_err(|refusal| refuse(&log, &refusal))?;
+    let config = checked(&loaded, &variables, &log).map_err(|refusal| refuse(&log, &refusal))?;
     let inherited = Inherited::from_environment().map_err(|error| {
         log.write(
             Event::ListenerFailed,
@@ -76,16 +76,17 @@ fn prepare(cli: &Cli) -> Result<ExitCode, ExitCode> {
         log.flush();
         ExitCode::from(EXIT_FAILURE)
     })?;
-    Ok(in_runtime(serve(loaded, log, inherited)))
+    Ok(in_runtime(serve(config, log, inherited)))
 }
 
-fn checked(loaded: &Loaded, variables: &Variables, log: &Log) -> Result<(), Refusal> {
+fn checked(loaded: &Loaded, variables: &Variables, log: &Log) -> Result<Config, Refusal> {
     let boot = Boot::new(loaded, variables, Privileges::current());
     if let Some(refusal) = boot.refusals().into_iter().next() {
         return Err(refusal);
     }
     boot.remarks(log);
-    boot.prepare(log)
+    boot.prepare(log)?;
+    Ok(boot.config())
 }
 
 /// The signals a relay listens to.
@@ -116,12 +117,12 @@ impl Signals {
     }
 }
 
-async fn serve(loaded: Loaded, log: Log, inherited: Inherited) -> ExitCode {
+async fn serve(config: Config, log: Log, inherited: Inherited) -> ExitCode {
     let mut signals = match Signals::new() {
         Ok(signals) => signals,
         Err(error) => return fail(EXIT_FAILURE, &format!("cannot listen for signals: {error}")),
     };
-    let relay = match Relay::start_with(loaded.config(), log, inherited).await {
+    let relay = match Relay::start_with(config, log, inherited).await {
         Ok(relay) => relay,
         // The log has said it.
         Err(StartError::Bind { .. }) => return ExitCode::from(EXIT_FAILURE),

@@ -34,6 +34,9 @@ pub enum StartError {
         /// The system's words.
         source: std::io::Error,
     },
+    /// Push cannot be set up as configured.
+    #[error("push cannot be set up: {0}")]
+    Push(String),
     /// The certificate cannot be used.
     #[error("no usable certificate: {0}")]
     Certificate(String),
@@ -114,7 +117,8 @@ impl Relay {
     }
 
     /// Stops listening, closes every connection with 1001 `shutting down`, spread over the configured window,
-    /// and waits for the peers' closes for at most the configured time.
+    /// and waits for the peers' closes for at most the configured time. Push wakes that are being sent by then are broken
+    /// off.
     pub async fn shutdown(self) -> Shutdown {
         self.log.write(Event::ShutdownSignal, &[]);
         self.phases.enter(Phase::Draining);
@@ -136,6 +140,7 @@ impl Relay {
             () = tokio::time::sleep(config.shutdown_timeout) => Shutdown::Incomplete,
             () = self.hurry.notified() => Shutdown::Incomplete,
         };
+        self.router.push.shutdown().await;
         match outcome {
             Shutdown::Complete => self.log.write(Event::ShutdownComplete, &[]),
             Shutdown::Incomplete => {

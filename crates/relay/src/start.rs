@@ -15,6 +15,7 @@ use crate::observe::log::{Event, Key, Log};
 use crate::os::rlimit::Machine;
 use crate::os::systemd::{self, Inherited};
 use crate::phase::{Phase, Phases};
+use crate::push::Fcm;
 use crate::router::Router;
 use crate::server::{Relay, StartError};
 use hyper::Request;
@@ -54,7 +55,9 @@ pub(crate) async fn start(
         header: config.header_timeout,
         whole: config.http_timeout,
     };
-    let router = Arc::new(Router::new(config, machine, clock, log.clone()));
+    let fcm = config.push.as_ref().map(|push| Fcm::new(push, clock));
+    let fcm = fcm.transpose().map_err(StartError::Push)?;
+    let router = Arc::new(Router::new(config, machine, clock, log.clone(), fcm));
     let phases = Phases::default();
     let site = Arc::new(Site {
         gate: Arc::new(Gate::new(&router.config, max_connections)),

@@ -43,6 +43,7 @@ async fn every_series_moves() {
         Box::pin(moves::tls_and_proxies()),
         Box::pin(moves::without_options()),
         Box::pin(moves::unread_log()),
+        Box::pin(moves::wakes()),
         Box::pin(ends::codes()),
         Box::pin(ends::faults()),
         Box::pin(ends::patience()),

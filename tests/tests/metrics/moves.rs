@@ -3,7 +3,7 @@
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 
-use relay_tests::{HOST, Launch, Relay, Transport, certificate, frame};
+use relay_tests::{Answer, Google, HOST, Launch, Relay, Transport, certificate, frame, wake};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
@@ -368,5 +368,41 @@ pub(crate) async fn unread_log() -> Seen {
         daemon.send("hostile, and no envelope");
     }
     seen.until(&relay, &["log_lines_dropped_total"]).await;
+    seen
+}
+
+/// With push, every outcome of a wake.
+pub(crate) async fn wakes() -> Seen {
+    let mut seen = Seen::default();
+    let google = Google::start().await;
+    google.tokens([Answer::status(400)]);
+    let unregistered = r#"{"error":{"details":[{
+        "@type":"type.googleapis.com/google.firebase.fcm.v1.FcmError","errorCode":"UNREGISTERED"}]}}"#;
+    google.fcm([
+        Answer::status(404).body(unregistered),
+        Answer::status(400),
+        Answer::status(200),
+        Answer::status(200).held(),
+    ]);
+    let relay = google.relay().await;
+    let daemon = relay.daemon("hostile-home").await;
+    for (n, outcome) in ["token_fetch_failed", "unregistered", "send_failed", "sent"]
+        .iter()
+        .enumerate()
+    {
+        daemon.send(&wake(&format!("hostile-{n}")));
+        let series = format!("push_wakes_total{{outcome=\"{outcome}\"}}");
+        seen.until(&relay, &[&series]).await;
+    }
+    for n in 0..4 {
+        daemon.send(&wake(&format!("hostile-more-{n}")));
+    }
+    let series = [
+        "push_wakes_total{outcome=\"dropped\"}",
+        "push_in_flight",
+        "limiter_entries{table=\"wakes\"}",
+    ];
+    seen.until(&relay, &series).await;
+    google.release();
     seen
 }

@@ -15,6 +15,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
+pub use crate::push::ServiceAccount;
 pub use address::ListenAddress;
 
 /// What the public listener speaks.
@@ -117,6 +118,17 @@ impl CertificateFiles {
     }
 }
 
+/// How phones are woken by push.
+#[derive(Clone, Debug)]
+pub struct Push {
+    /// Whose messages they are.
+    pub account: ServiceAccount,
+    /// The Firebase project.
+    pub project: String,
+    /// FCM's https origin.
+    pub endpoint: String,
+}
+
 /// What stands between the clients and the public listener.
 #[derive(Clone, Debug, Default)]
 pub struct Proxies {
@@ -149,6 +161,8 @@ pub struct Config {
     pub health_listen: Option<String>,
     /// What stands in front.
     pub proxies: Proxies,
+    /// How phones are woken; `None`: they are not.
+    pub push: Option<Push>,
     /// Live WebSocket connections over both endpoints; `None`: from the descriptor limit and the
     /// memory of this machine.
     pub max_connections: Option<usize>,
@@ -203,6 +217,7 @@ impl Default for Config {
             metrics_listen: None,
             health_listen: None,
             proxies: Proxies::default(),
+            push: None,
             max_connections: None,
             max_connections_per_ip: 256,
             max_handshakes: None,
@@ -229,7 +244,8 @@ impl Default for Config {
 }
 
 impl Loaded {
-    /// The configuration these settings stand for, once the boot checks have found nothing wrong with them.
+    /// The configuration these settings stand for, once the boot checks have found nothing wrong with them. What comes
+    /// from the environment's contracts is not in it.
     pub(crate) fn config(&self) -> Config {
         let s = &self.settings;
         Config {
@@ -241,6 +257,7 @@ impl Loaded {
                 trusted: s.trust_proxy.clone(),
                 trust_x_forwarded_for: s.trust_x_forwarded_for,
             },
+            push: None,
             max_connections: s.max_connections.and_then(|n| usize::try_from(n).ok()),
             max_connections_per_ip: s.max_connections_per_ip,
             max_handshakes: s.max_handshakes,

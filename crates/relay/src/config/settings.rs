@@ -91,6 +91,23 @@ pub(crate) struct Settings {
           default_value = "false", value_name = "BOOL", value_parser = boolean, help_heading = "Proxies in front")]
     pub(crate) trust_x_forwarded_for: std::primitive::bool,
 
+    /// The Firebase project whose app is woken
+    #[arg(
+        long,
+        value_name = "NAME",
+        default_value = "pyrycode-mobile",
+        help_heading = "Push"
+    )]
+    pub(crate) fcm_project: String,
+    /// Where push wakes are posted: an https origin
+    #[arg(
+        long,
+        value_name = "URL",
+        default_value = "https://fcm.googleapis.com",
+        help_heading = "Push"
+    )]
+    pub(crate) fcm_endpoint: String,
+
     /// Live connections over both endpoints [default: from the descriptor limit and memory]
     #[arg(
         long,

@@ -56,10 +56,11 @@ pub(crate) fn gauges(front: &Front) -> Gauges {
             ("connections", site.gate.client_entries()),
             ("connects", door.connect_entries()),
             ("redials", router.redial_entries()),
+            ("wakes", router.push.limited_ids()),
         ],
         log_lines_dropped: router.log.dropped_lines(),
         certificate_not_after: certificate.map(|certificate| certificate.not_after()),
-        push_in_flight: None,
+        push_in_flight: router.push.in_flight(),
         process: router.config.process_metrics.then(process::Figures::read),
     }
 }

@@ -189,6 +189,33 @@ impl std::fmt::Display for Quoted<'_> {
     }
 }
 
+/// A time that something took, as Go writes it: `123.4ms`, `1.5s`, `1m2.3s`. Tenths of a millisecond are the finest.
+pub struct Elapsed(pub Duration);
+
+impl std::fmt::Display for Elapsed {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let tenths = (self.0.as_micros() + 50) / 100;
+        if tenths < 10_000 {
+            return write!(f, "{}ms", decimal(tenths, 1));
+        }
+        let (minutes, tenths) = (tenths / 600_000, tenths % 600_000);
+        if minutes > 0 {
+            write!(f, "{minutes}m")?;
+        }
+        write!(f, "{}s", decimal(tenths, 4))
+    }
+}
+
+/// `value` with its last `digits` digits behind the point, without zeros at its end.
+fn decimal(value: u128, digits: usize) -> String {
+    let text = format!("{value:0width$}", width = digits + 1);
+    let (whole, fraction) = text.split_at(text.len() - digits);
+    match fraction.trim_end_matches('0') {
+        "" => whole.to_owned(),
+        fraction => format!("{whole}.{fraction}"),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -248,5 +275,24 @@ mod tests {
             line.ends_with("}\n") && line.matches('\n').count() == 1,
             "{line}"
         );
+    }
+
+    #[test]
+    fn times_look_as_in_go() {
+        for (micros, text) in [
+            (0, "0ms"),
+            (49, "0ms"),
+            (50, "0.1ms"),
+            (123_400, "123.4ms"),
+            (7_000, "7ms"),
+            (999_949, "999.9ms"),
+            (999_950, "1s"),
+            (1_500_000, "1.5s"),
+            (10_000_300, "10.0003s"),
+            (62_300_000, "1m2.3s"),
+            (60_000_000, "1m0s"),
+        ] {
+            assert_eq!(Elapsed(Duration::from_micros(micros)).to_string(), text);
+        }
     }
 }

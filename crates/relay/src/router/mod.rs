@@ -16,6 +16,7 @@ use crate::config::Config;
 use crate::observe::log::{Event, Key, Log};
 use crate::observe::metrics::{Fill, Metrics, Unparked};
 use crate::os::rlimit::Machine;
+use crate::push::{Fcm, Push};
 use crate::session::budget::QueueBudget;
 use crate::session::item::Item;
 use crate::session::peer::{Leg, NOTICE_BYTES, Peer, Route};
@@ -38,6 +39,7 @@ pub(crate) struct Router {
     pub(crate) clock: Clock,
     pub(crate) log: Log,
     pub(crate) metrics: Arc<Metrics>,
+    pub(crate) push: Push,
     state: Mutex<State>,
     park: Mutex<ParkBudget>,
     /// Shared by the outboxes of all connections.
@@ -90,17 +92,25 @@ impl State {
 }
 
 impl Router {
-    pub(crate) fn new(config: Config, machine: Machine, clock: Clock, log: Log) -> Self {
+    pub(crate) fn new(
+        config: Config,
+        machine: Machine,
+        clock: Clock,
+        log: Log,
+        fcm: Option<Fcm>,
+    ) -> Self {
+        let metrics = Arc::<Metrics>::default();
         let hub = Hub::new(config.policy.clone(), clock.now());
         let park = ParkBudget::new(config.park_total_bytes);
         let queue_bytes = config.queue_bytes.unwrap_or_else(|| machine.queue_bytes());
         Self {
             queue: Arc::new(QueueBudget::new(queue_bytes)),
             park: Mutex::new(park.with_phone_bytes(config.park_phone_bytes)),
+            push: Push::new(fcm, clock, log.clone(), metrics.clone()),
             config,
             clock,
             log,
-            metrics: Arc::default(),
+            metrics,
             state: Mutex::new(State {
                 hub,
                 peers: HashMap::new(),

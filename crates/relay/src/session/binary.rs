@@ -48,7 +48,7 @@ impl Binary {
         self.seat.peer.leg == Leg::Binary { resumable: true }
     }
 
-    /// Finds out whom the message is for. `None`: nobody, and that is logged.
+    /// Finds out whom the message is for. `None`: nobody, and that is logged, or the relay itself.
     fn address(&self, message: &[u8]) -> Option<Addressed> {
         let directive = match envelope::parse(message) {
             Ok(directive) => directive,
@@ -65,10 +65,12 @@ impl Binary {
                 frame,
                 code,
             } => (conn_id, frame, Some(code)),
-            Directive::PushWake(_) => {
-                let err = "push is off";
-                self.seat
-                    .log(Event::BinaryForwarderPushWakeDropped, &[(Key::Err, &err)]);
+            Directive::PushWake(wake) => {
+                let server = &self.seat.peer.table.server;
+                if let Err(err) = self.seat.router.push.wake(server, &wake) {
+                    self.seat
+                        .log(Event::BinaryForwarderPushWakeDropped, &[(Key::Err, &err)]);
+                }
                 return None;
             }
         };

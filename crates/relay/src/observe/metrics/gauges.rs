@@ -32,7 +32,7 @@ pub struct Gauges {
     /// Bytes of the frames of parked phones.
     pub park_bytes: Fill,
     /// The limiters' tables, by name: entries.
-    pub limiters: [(&'static str, usize); 4],
+    pub limiters: [(&'static str, usize); 5],
     /// Log lines dropped since the start.
     pub log_lines_dropped: u64,
     /// With TLS and a certificate: its expiry.

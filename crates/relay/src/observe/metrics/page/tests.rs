@@ -25,6 +25,7 @@ fn gauges() -> Gauges {
             ("connections", 2),
             ("connects", 3),
             ("redials", 4),
+            ("wakes", 5),
         ],
         log_lines_dropped: 16,
         certificate_not_after: Some(UNIX_EPOCH + std::time::Duration::from_secs(1_900_000_000)),
