@@ -438,29 +438,20 @@ impl Shell {
 
     fn check(&self) {
         assert_eq!(invariant::check(&self.hub), Ok(()));
-        let phones = self.phones.values();
-        let of_nobody = |server: &&ServerId| {
-            !self.holders.contains_key(*server) && !self.graces.contains(*server)
-        };
-        let registered = phones.clone().filter(|phone| phone.registered);
-        let servers: BTreeSet<_> = registered
-            .filter_map(|phone| phone.server.as_ref())
-            .collect();
+        let registered = || self.phones.values().filter(|phone| phone.registered);
+        let parked = |phone: &&Phone| phone.parked_since.is_some();
+        let taken = |id: &ServerId| self.holders.contains_key(id) || self.graces.contains(id);
+        let servers = registered().filter_map(|phone| phone.server.as_ref());
         let reality = Counts {
             binaries: self.holders.len(),
             grace: self.graces.len(),
-            waiting: servers.into_iter().filter(of_nobody).count(),
-            phones: phones.clone().filter(|phone| phone.registered).count(),
-            parked: phones
-                .clone()
-                .filter(|phone| phone.parked_since.is_some())
-                .count(),
+            waiting: BTreeSet::from_iter(servers.filter(|id| !taken(id))).len(),
+            phones: registered().count(),
+            parked: self.phones.values().filter(parked).count(),
         };
         assert_eq!(self.hub.counts(), reality);
-        let waiting = self
-            .binaries
-            .values()
-            .any(|binary| binary.role == Role::Waiting);
+        let mut binaries = self.binaries.values();
+        let waiting = binaries.any(|binary| binary.role == Role::Waiting);
         assert!(
             !waiting || self.hub.deadline().is_some(),
             "a claimant's wait has an end"

@@ -5,8 +5,8 @@ use std::cell::Cell;
 use std::num::NonZeroU32;
 use std::time::Duration;
 
-/// One frame in this many is sampled, on average.
-const SAMPLE: u32 = 32;
+/// One frame in this many is sampled, on average. It takes two looks at the clock, so there is one for each 32 frames.
+const SAMPLE: u32 = 64;
 
 /// A moment in 4 bytes, which fit into an item's padding: in 256 ns since the clock started, so that it comes round
 /// after 18 minutes. No frame is under way for that long.
@@ -14,7 +14,7 @@ const SAMPLE: u32 = 32;
 pub(crate) struct Stamp(NonZeroU32);
 
 impl Stamp {
-    /// Now, for one frame in 32 of a thread.
+    /// Now, for one frame in 64 of a thread.
     pub(crate) fn sample(clock: Clock) -> Option<Self> {
         thread_local!(static TURN: Cell<Turn> = const { Cell::new(Turn::FIRST) });
         let (turn, mine) = TURN.get().next();
@@ -73,7 +73,7 @@ impl Turn {
             .random
             .wrapping_mul(1_664_525)
             .wrapping_add(1_013_904_223);
-        // 0 to 62, so 31 on average, and then the one that is sampled.
+        // 0 to 126, so 63 on average, and then the one that is sampled.
         let left = (random >> 8) % (2 * SAMPLE - 1);
         (Self { left, random }, true)
     }
@@ -84,11 +84,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_frame_in_32_is_sampled_without_a_rhythm() {
+    fn one_frame_in_64_is_sampled_without_a_rhythm() {
         let mut turn = Turn::FIRST;
         let mut gaps = std::collections::BTreeSet::new();
         let (mut sampled, mut gap) = (0, 0);
-        for _ in 0..320_000 {
+        for _ in 0..640_000 {
             let mine;
             (turn, mine) = turn.next();
             gap += 1;
@@ -99,6 +99,12 @@ mod tests {
         }
         assert!((9_700..10_300).contains(&sampled), "{sampled}");
         assert_eq!(gaps.len(), 2 * SAMPLE as usize - 1);
+    }
+
+    #[test]
+    fn a_queued_item_is_no_larger_for_it() {
+        assert_eq!(size_of::<Option<Stamp>>(), 4);
+        assert_eq!(size_of::<crate::session::item::Item>(), 104);
     }
 
     #[test]

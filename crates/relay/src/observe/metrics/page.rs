@@ -243,7 +243,7 @@ impl Metrics {
         }
         let mut family = page.histogram(
             name!("relay_latency_seconds"),
-            "From the end of reading a frame to the end of writing it, of about 1 in 32; parked frames are left out",
+            "From the end of reading a frame to the end of writing it, of about 1 in 64; parked frames are left out",
         );
         for direction in Direction::ALL {
             let labels = [(Direction::NAME, direction.value())];
