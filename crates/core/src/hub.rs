@@ -45,6 +45,10 @@ pub struct Hub {
 pub struct Counts {
     /// Slots with a holder; those in grace have none.
     pub binaries: usize,
+    /// Slots in grace: the holder left, and may come back.
+    pub grace: usize,
+    /// Slots of nobody, in which phones are parked.
+    pub waiting: usize,
     /// Registered phones, parked ones included.
     pub phones: usize,
     /// Parked phones.
@@ -115,6 +119,23 @@ impl Hub {
         }
     }
 
+    /// For how long, in milliseconds, the slot of `server` has been without the binary that may come back. `None` if
+    /// it isn't in grace.
+    pub fn away_ms(&self, now: Millis, server: &ServerId) -> Option<u64> {
+        match &self.slots.get(server)?.tenure {
+            Tenure::Grace(grace) => {
+                let left_ms = grace.until.since(now);
+                Some(self.policy.grace_ms.saturating_sub(left_ms))
+            }
+            Tenure::Live(_) | Tenure::Empty => None,
+        }
+    }
+
+    /// Server-ids of which short tenures are remembered.
+    pub fn redial_entries(&self) -> usize {
+        self.short_tenures.len()
+    }
+
     /// How many there are now.
     pub const fn counts(&self) -> Counts {
         self.counts
@@ -166,6 +187,8 @@ impl Counts {
     const fn replacing(self, old: Self, new: Self) -> Self {
         Self {
             binaries: self.binaries + new.binaries - old.binaries,
+            grace: self.grace + new.grace - old.grace,
+            waiting: self.waiting + new.waiting - old.waiting,
             phones: self.phones + new.phones - old.phones,
             parked: self.parked + new.parked - old.parked,
         }
@@ -177,6 +200,8 @@ impl Slot {
     pub(crate) fn counts(&self) -> Counts {
         Counts {
             binaries: usize::from(matches!(self.tenure, Tenure::Live(_))),
+            grace: usize::from(matches!(self.tenure, Tenure::Grace(_))),
+            waiting: usize::from(matches!(self.tenure, Tenure::Empty) && !self.is_vacant()),
             phones: self.phones.len(),
             parked: self
                 .phones

@@ -24,6 +24,8 @@ pub fn check(hub: &Hub) -> Result<(), Violation> {
     for (server, slot) in &hub.slots {
         let part = slot.counts();
         counts.binaries += part.binaries;
+        counts.grace += part.grace;
+        counts.waiting += part.waiting;
         counts.phones += part.phones;
         counts.parked += part.parked;
         let indexed = slot.deadline().is_none_or(|at| {

@@ -73,18 +73,18 @@ pub(crate) async fn start(
         services: Vec::new(),
     };
     let tls = starting.tls(&public, local_addr, listeners.challenges)?;
+    let door = starting.door(Places::of(&router.config, machine));
+    let front = Arc::new(Front { site, door, tls });
     let metrics = listeners.metrics.into_iter();
-    let metrics = metrics.map(|l| tokio::spawn(http::metrics::run(l, router.clone(), times)));
+    let metrics = metrics.map(|l| tokio::spawn(http::metrics::run(l, front.clone(), times)));
     let metrics = metrics.collect();
-    starting.health(listeners.health, &site);
+    starting.health(listeners.health, &front.site);
     let timers = router.clone();
     let timers = tokio::spawn(async move { timers.run_timers().await });
     starting.services.push(timers);
     let counted = router.clone();
     let report = systemd::report(phases.clone(), move || counted.counts());
     let report = tokio::spawn(report);
-    let door = starting.door(Places::of(&router.config, machine));
-    let front = Arc::new(Front { site, door, tls });
     for listener in listeners.public {
         let run = front.clone().run(listener);
         starting.entrances.push(tokio::spawn(run));

@@ -1,7 +1,7 @@
 //! A model of everything around the hub: it does what the effects say, moves numbered frames along the links, and
 //! objects to whatever no peer should ever see.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use relay_core::{
     Claim, Conn, Counts, Effect, Effects, Hub, Input, Instance, Millis, Path, PhoneEnd, Policy,
@@ -18,6 +18,7 @@ pub(crate) struct Shell {
     pub(crate) path: Path,
     policy: Policy,
     holders: BTreeMap<ServerId, Conn>,
+    graces: BTreeSet<ServerId>,
     tenures: BTreeMap<ServerId, (u64, Option<u8>)>,
     tick: u64,
     /// The pong that is being processed.
@@ -74,6 +75,7 @@ impl Shell {
             path: Path::Unknown,
             policy,
             holders: BTreeMap::new(),
+            graces: BTreeSet::new(),
             tenures: BTreeMap::new(),
             tick: 0,
             pong: None,
@@ -251,14 +253,20 @@ impl Shell {
 
     fn apply_one(&mut self, server: &ServerId, effect: Effect) {
         match effect {
-            Effect::Claimed { conn, how } => self.claimed(server, conn, how),
+            Effect::Claimed { conn, how } => {
+                self.graces.remove(server);
+                self.claimed(server, conn, how);
+            }
             Effect::Probing { conn } => self.change_role(conn, &[Role::New], Role::Waiting),
             Effect::ClaimRefused { conn } => self.refused(conn),
             Effect::Displaced { conn } => {
                 self.change_role(conn, &[Role::Holder], Role::Out);
                 self.holders.remove(server);
             }
-            Effect::Released { conn } => assert!(!self.binaries[&conn].open),
+            Effect::Released { conn } => {
+                assert!(!self.binaries[&conn].open);
+                self.graces.insert(server.clone());
+            }
             Effect::Probe { conn, probe } => {
                 assert_eq!(
                     self.holders.get(server),
@@ -287,6 +295,7 @@ impl Shell {
                 );
             }
             Effect::GraceExpired => {
+                assert!(self.graces.remove(server));
                 assert!(
                     !self.holders.contains_key(server),
                     "grace is for slots without a holder"
@@ -430,8 +439,17 @@ impl Shell {
     fn check(&self) {
         assert_eq!(invariant::check(&self.hub), Ok(()));
         let phones = self.phones.values();
+        let of_nobody = |server: &&ServerId| {
+            !self.holders.contains_key(*server) && !self.graces.contains(*server)
+        };
+        let registered = phones.clone().filter(|phone| phone.registered);
+        let servers: BTreeSet<_> = registered
+            .filter_map(|phone| phone.server.as_ref())
+            .collect();
         let reality = Counts {
             binaries: self.holders.len(),
+            grace: self.graces.len(),
+            waiting: servers.into_iter().filter(of_nobody).count(),
             phones: phones.clone().filter(|phone| phone.registered).count(),
             parked: phones
                 .clone()

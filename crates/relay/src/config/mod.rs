@@ -192,6 +192,8 @@ pub struct Config {
     pub shutdown_timeout: Duration,
     /// How log lines look, and which there are.
     pub log: LogSettings,
+    /// Figures of the process among the metrics.
+    pub process_metrics: bool,
 }
 
 impl Default for Config {
@@ -221,6 +223,7 @@ impl Default for Config {
             drain: Duration::ZERO,
             shutdown_timeout: Duration::from_secs(10),
             log: LogSettings::default(),
+            process_metrics: false,
         }
     }
 }
@@ -258,6 +261,7 @@ impl Loaded {
             drain: s.drain,
             shutdown_timeout: s.shutdown_timeout,
             log: s.log(),
+            process_metrics: s.process_metrics,
         }
     }
 }

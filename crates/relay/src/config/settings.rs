@@ -209,6 +209,11 @@ pub(crate) struct Settings {
         help_heading = "Log"
     )]
     pub(super) log_level: Level,
+
+    /// Export figures of the process (memory, processor time, descriptors) with the relay's own metrics
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true",
+          default_value = "false", value_name = "BOOL", value_parser = boolean, help_heading = "Metrics")]
+    pub(super) process_metrics: std::primitive::bool,
 }
 
 /// The production directory of Let's Encrypt.

@@ -3,5 +3,6 @@
 pub mod health;
 pub mod log;
 pub mod metrics;
+pub mod process;
 mod text;
 pub mod vocabulary;

@@ -14,7 +14,7 @@ pub(crate) use table::Table;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::observe::log::{Event, Key, Log};
-use crate::observe::metrics::Metrics;
+use crate::observe::metrics::{Fill, Metrics, Unparked};
 use crate::os::rlimit::Machine;
 use crate::session::budget::QueueBudget;
 use crate::session::item::Item;
@@ -126,6 +126,24 @@ impl Router {
         self.lock().hub.counts()
     }
 
+    /// Bytes of queued frames that count against the common limit.
+    pub(crate) fn queue(&self) -> &QueueBudget {
+        &self.queue
+    }
+
+    /// Bytes of parked frames.
+    pub(crate) fn parked_bytes(&self) -> Fill {
+        Fill {
+            now: self.park_budget().used_bytes(),
+            limit: self.config.park_total_bytes,
+        }
+    }
+
+    /// Server-ids whose redials are counted.
+    pub(crate) fn redial_entries(&self) -> usize {
+        self.lock().hub.redial_entries()
+    }
+
     /// Whether a binary may claim this server-id, asked before its upgrade.
     pub(crate) fn may_claim(&self, server: &ServerId) -> Result<(), RetryAfter> {
         self.lock().hub.admit(self.clock.now(), server)
@@ -153,6 +171,11 @@ impl Router {
         let outbox = self.outbox(self.binary_outbox_bytes());
         let conn_id = format!("server-{server}-{:08x}", random());
         let mut state = self.lock();
+        if let Some(away_ms) = state.hub.away_ms(self.clock.now(), server) {
+            // Nothing can keep this claim from ending the grace window.
+            let away = Duration::from_millis(away_ms);
+            self.metrics.slot_away.observe_time(away);
+        }
         let table = Self::table(&mut state, server);
         let leg = Leg::Binary {
             resumable: instance.is_some(),
@@ -230,7 +253,7 @@ impl Router {
             },
         );
         if !state.departed.contains_key(&peer.conn) {
-            self.drop_parked(peer);
+            self.drop_parked(peer, Unparked::left);
             // Not to keep the binary's outbox for as long as this phone's closing handshake takes.
             peer.lock().route = Route::Ask;
         }

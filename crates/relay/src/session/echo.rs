@@ -6,6 +6,7 @@ use super::item::{Item, Meaning};
 use super::peer::{Leg, Peer};
 use super::{End, Flow, Handler, Session, Start, Transport};
 use crate::clock::Clock;
+use crate::observe::metrics::Metrics;
 use crate::router::Table;
 use bytes::Bytes;
 use relay_core::{Conn, Outbox, ServerId, SessionPolicy};
@@ -20,6 +21,10 @@ const OUTBOX_BYTES: usize = 64 * 1024 * 1024;
 struct Echo(Arc<Peer>);
 
 impl Handler for Echo {
+    fn metrics(&self) -> Option<&Metrics> {
+        None
+    }
+
     fn message(&mut self, opcode: Opcode, payload: Payload<'_>) -> Result<Flow, Cause> {
         let bytes = payload.len();
         let item = Item::message(opcode, payload, Meaning::Delivered);

@@ -7,6 +7,7 @@
 
 use super::budget::QueueBudget;
 use super::item::Item;
+use crate::observe::metrics;
 use crate::router::Table;
 use atomic_waker::AtomicWaker;
 use relay_core::Conn;
@@ -33,6 +34,16 @@ pub(crate) enum Leg {
         /// The last part of its conn_id; unique among the phones of its server-id.
         suffix: u32,
     },
+}
+
+impl Leg {
+    /// As metrics name it.
+    pub(crate) fn label(self) -> metrics::Leg {
+        match self {
+            Self::Binary { .. } => metrics::Leg::binary,
+            Self::Phone { .. } => metrics::Leg::phone,
+        }
+    }
 }
 
 /// Where a phone's frames go.
@@ -269,14 +280,14 @@ impl Peer {
         self.push(item, cost_bytes)
     }
 
-    /// What it has parked, for delivery or to be dropped; it asks from now on.
-    pub(crate) fn take_parked(&self) -> Parked {
+    /// If it is parked, what it has sent since, for delivery or to be dropped; it asks from now on.
+    pub(crate) fn take_parked(&self) -> Option<Parked> {
         let mut inner = self.lock();
         match std::mem::replace(&mut inner.route, Route::Ask) {
-            Route::Parked(parked) => parked,
+            Route::Parked(parked) => Some(parked),
             other => {
                 inner.route = other;
-                Parked::default()
+                None
             }
         }
     }
