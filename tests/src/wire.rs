@@ -20,9 +20,12 @@ pub(crate) const CLIENT_EMAIL: &str = "sender@canary-project.test";
 /// What [`crate::Google`]'s answers say in their own words.
 pub(crate) const FREE_TEXT: &str = "free text 5f0d";
 
+/// What tests choose as the token of the admin page.
+pub const ADMIN_TOKEN: &str = "admin-token-5b7a0e41";
+
 /// Text that must never reach a log line: each is part of a value some test sends as a secret.
 /// [`crate::Relay`] looks for them in everything the program printed, after every test.
-pub const SECRETS: [&str; 7] = [
+pub const SECRETS: [&str; 8] = [
     PHONE_TOKEN,
     FRAME_MARK,
     PUSH_TOKEN,
@@ -30,6 +33,7 @@ pub const SECRETS: [&str; 7] = [
     ACCESS_TOKEN,
     CLIENT_EMAIL,
     FREE_TEXT,
+    ADMIN_TOKEN,
 ];
 
 /// What a daemon sends beside the server-id.

@@ -122,13 +122,8 @@ impl Hub {
     /// For how long, in milliseconds, the slot of `server` has been without the binary that may come back. `None` if
     /// it isn't in grace.
     pub fn away_ms(&self, now: Millis, server: &ServerId) -> Option<u64> {
-        match &self.slots.get(server)?.tenure {
-            Tenure::Grace(grace) => {
-                let left_ms = grace.until.since(now);
-                Some(self.policy.grace_ms.saturating_sub(left_ms))
-            }
-            Tenure::Live(_) | Tenure::Empty => None,
-        }
+        let slot = self.slots.get(server)?;
+        matches!(slot.tenure, Tenure::Grace(_)).then(|| now.since(slot.since))
     }
 
     /// Server-ids of which short tenures are remembered.
@@ -156,7 +151,8 @@ impl Hub {
             server,
             out,
         };
-        let slot = self.slots.entry(server.clone()).or_default();
+        let slot = self.slots.entry(server.clone());
+        let slot = slot.or_insert_with(|| Slot::new(now));
         let (counts, deadline) = (slot.counts(), slot.deadline());
         change(slot, &mut cx);
         self.counts = self.counts.replacing(counts, slot.counts());

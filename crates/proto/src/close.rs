@@ -108,6 +108,8 @@ pub enum Cause {
     TooManyPhones,
     /// The relay shuts down.
     ShuttingDown,
+    /// An operator closed it, or its whole slot.
+    ClosedByOperator,
     /// No pong in time.
     HeartbeatTimeout,
     /// The holder failed its probe, and another binary has the slot now.
@@ -205,7 +207,7 @@ pub fn reaction(code: u16) -> Reaction {
 
 impl Cause {
     /// Every cause once. Those with a payload carry a sample of it; labels don't depend on it.
-    pub const ALL: [Self; 23] = [
+    pub const ALL: [Self; 24] = [
         Self::NoServer,
         Self::BinaryReclaimed,
         Self::BinaryDidNotReturn,
@@ -213,6 +215,7 @@ impl Cause {
         Self::AlreadyClaimed,
         Self::TooManyPhones,
         Self::ShuttingDown,
+        Self::ClosedByOperator,
         Self::HeartbeatTimeout,
         Self::Displaced,
         Self::BacklogFull,
@@ -274,6 +277,12 @@ impl Cause {
                 Phone,
             ),
             Self::ShuttingDown => ((GOING_AWAY, "shutting down"), "shutting_down", Relay, Both),
+            Self::ClosedByOperator => (
+                (GOING_AWAY, "closed by the operator"),
+                "operator",
+                Relay,
+                Both,
+            ),
             Self::HeartbeatTimeout => (
                 (INTERNAL, "heartbeat timeout"),
                 "heartbeat_timeout",

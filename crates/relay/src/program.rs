@@ -11,6 +11,7 @@ use crate::os::systemd::Inherited;
 use crate::server::{Relay, StartError};
 use crate::{demo, probe};
 use std::ffi::OsString;
+use std::io::Write as _;
 use std::process::ExitCode;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
@@ -128,6 +129,10 @@ async fn serve(config: Config, log: Log, inherited: Inherited) -> ExitCode {
         Err(StartError::Bind { .. }) => return ExitCode::from(EXIT_FAILURE),
         Err(error) => return fail(EXIT_CONFIG, &format!("refusing to start: {error}")),
     };
+    if let Some(line) = relay.admin_line() {
+        // Its reader may be gone; then the token is lost, and a chosen one will do.
+        let _ = writeln!(std::io::stdout(), "{line}");
+    }
     signals.stop(|| relay.reload()).await;
     let hurry = relay.hurry();
     let impatience = async {

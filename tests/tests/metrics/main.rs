@@ -50,6 +50,7 @@ async fn every_series_moves() {
         Box::pin(ends::stuck()),
         Box::pin(ends::overflows()),
         Box::pin(ends::registry()),
+        Box::pin(ends::operator()),
         Box::pin(ends::shutdown()),
     ];
     let mut seen = Seen::default();

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use relay_core::{
     Claim, Conn, Counts, Effect, Effects, Hub, Input, Instance, Millis, Path, PhoneEnd, Policy,
-    ServerId, invariant,
+    ServerId, SlotState, SlotView, invariant,
 };
 use relay_proto::close::Cause;
 
@@ -19,6 +19,8 @@ pub(crate) struct Shell {
     policy: Policy,
     holders: BTreeMap<ServerId, Conn>,
     graces: BTreeSet<ServerId>,
+    /// Since when each slot is what it is.
+    since: BTreeMap<ServerId, Millis>,
     tenures: BTreeMap<ServerId, (u64, Option<u8>)>,
     tick: u64,
     /// The pong that is being processed.
@@ -76,6 +78,7 @@ impl Shell {
             policy,
             holders: BTreeMap::new(),
             graces: BTreeSet::new(),
+            since: BTreeMap::new(),
             tenures: BTreeMap::new(),
             tick: 0,
             pong: None,
@@ -245,6 +248,7 @@ impl Shell {
             }
         }
         self.check();
+        self.check_views();
         for (server, conn, probe) in questions {
             let path = self.path;
             self.step(&server, Input::Path { conn, probe, path });
@@ -255,6 +259,7 @@ impl Shell {
         match effect {
             Effect::Claimed { conn, how } => {
                 self.graces.remove(server);
+                self.since.insert(server.clone(), self.now);
                 self.claimed(server, conn, how);
             }
             Effect::Probing { conn } => self.change_role(conn, &[Role::New], Role::Waiting),
@@ -266,6 +271,7 @@ impl Shell {
             Effect::Released { conn } => {
                 assert!(!self.binaries[&conn].open);
                 self.graces.insert(server.clone());
+                self.since.insert(server.clone(), self.now);
             }
             Effect::Probe { conn, probe } => {
                 assert_eq!(
@@ -285,6 +291,7 @@ impl Shell {
             Effect::Registered { conn } => {
                 let phone = self.phones.get_mut(&conn).unwrap();
                 (phone.registered, phone.open) = (true, true);
+                self.since.entry(server.clone()).or_insert(self.now);
             }
             Effect::RegisterRefused { conn, cause } => {
                 let held = self.holders.contains_key(server);
@@ -433,6 +440,50 @@ impl Shell {
             );
             assert_eq!(frame, phone.delivered, "in order, without a gap");
             phone.delivered += 1;
+        }
+    }
+
+    /// Whoever looks at the slots sees what has happened.
+    fn check_views(&mut self) {
+        let phones = self.phones.values().filter(|phone| phone.registered);
+        let mut registered = BTreeMap::<&ServerId, (usize, usize)>::new();
+        for phone in phones {
+            let Some(server) = &phone.server else {
+                continue;
+            };
+            let (phones, parked) = registered.entry(server).or_default();
+            *phones += 1;
+            *parked += usize::from(phone.parked_since.is_some());
+        }
+        let (holders, graces) = (&self.holders, &self.graces);
+        self.since.retain(|server, _| {
+            holders.contains_key(server)
+                || graces.contains(server)
+                || registered.contains_key(server)
+        });
+        let expected = self.since.iter().map(|(server, since)| {
+            let holder = holders.get(server).copied();
+            let state = match (holder, graces.contains(server)) {
+                (Some(_), _) => SlotState::Live,
+                (None, true) => SlotState::Grace,
+                (None, false) => SlotState::Waiting,
+            };
+            let (phones, parked) = registered.get(server).copied().unwrap_or_default();
+            SlotView {
+                server,
+                state,
+                since: *since,
+                holder,
+                phones,
+                parked,
+            }
+        });
+        let expected: Vec<_> = expected.collect();
+        assert_eq!(self.hub.slots_after(None).collect::<Vec<_>>(), expected);
+        for (n, view) in expected.iter().enumerate() {
+            assert_eq!(self.hub.slot(view.server), Some(*view));
+            let behind = self.hub.slots_after(Some(view.server));
+            assert!(behind.eq(expected[n + 1..].iter().copied()));
         }
     }
 

@@ -30,7 +30,7 @@ fn a_code_and_reason_mean_one_thing() {
             assert_eq!(earlier, None, "{cause:?} says the same");
         }
     }
-    assert_eq!(seen.len(), 17);
+    assert_eq!(seen.len(), 18);
 }
 
 #[test]

@@ -88,6 +88,7 @@ impl<'a> Boot<'a> {
     pub(crate) fn config(&self) -> Config {
         Config {
             push: self.push_config(),
+            admin_token: self.contract().admin_token,
             ..self.loaded.config()
         }
     }

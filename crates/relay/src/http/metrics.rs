@@ -1,34 +1,16 @@
-//! The listener of `/metrics`. It is on loopback only, and nothing limits it.
+//! `/metrics`, on the loopback listener of the admin page.
 
-use super::plain::{Times, not_found};
-use super::{Reply, plain};
+use super::Reply;
 use crate::net::front::Front;
-use crate::net::listener;
 use crate::observe::metrics::{Format, Gauges};
 use crate::observe::process;
 use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::header::{ACCEPT, CONTENT_TYPE, HeaderValue};
 use hyper::{Request, Response};
-use std::sync::Arc;
-use tokio::net::TcpListener;
 
-/// Serves scrapers until the future is dropped.
-pub(crate) async fn run(listener: TcpListener, front: Arc<Front>, times: Times) {
-    listener::accept(&listener, &front.site.router.log, |socket, _| {
-        let front = front.clone();
-        tokio::spawn(async move {
-            plain::exchange(socket, times, |request| match request.uri().path() {
-                "/metrics" => metrics(&front, request),
-                _ => not_found(),
-            })
-            .await;
-        });
-    })
-    .await;
-}
-
-fn metrics(front: &Front, request: &Request<Incoming>) -> Reply {
+/// Everything that is counted, and how things stand.
+pub(crate) fn metrics(front: &Front, request: &Request<Incoming>) -> Reply {
     let accept = request.headers().get(ACCEPT);
     let format = Format::negotiate(accept.and_then(|accept| accept.to_str().ok()));
     let text = front.site.router.metrics.text(format, &gauges(front));

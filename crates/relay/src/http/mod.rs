@@ -32,10 +32,10 @@ use tokio::time::Instant;
 use upgrade::Dial;
 
 /// Header fields a request may have.
-const MAX_HEADERS: usize = 64;
+pub(crate) const MAX_HEADERS: usize = 64;
 
 /// Bytes of a request head; a larger one is answered with 431.
-const MAX_HEAD_BYTES: usize = 16 * 1024;
+pub(crate) const MAX_HEAD_BYTES: usize = 16 * 1024;
 
 pub(crate) type Reply = Response<Full<Bytes>>;
 

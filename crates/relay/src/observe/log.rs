@@ -5,6 +5,7 @@
 //! Lines are written by a thread of their own behind a bounded queue: a stalled reader of standard
 //! error costs log lines (counted, and said in the log), never a delay for a peer.
 
+use super::recent::Recent;
 use super::text;
 pub use super::vocabulary::{Event, Key, Level};
 use std::io::Write;
@@ -63,6 +64,7 @@ impl LogSettings {
 /// A handle for writing records; cheap to clone.
 #[derive(Clone)]
 pub struct Log {
+    recent: Arc<Recent>,
     queue: Option<SyncSender<Message>>,
     dropped: Arc<AtomicU64>,
     format: Format,
@@ -82,6 +84,7 @@ impl Log {
     /// Starts the log.
     pub fn start(settings: LogSettings) -> Self {
         let mut log = Self {
+            recent: Arc::default(),
             queue: None,
             dropped: Arc::new(AtomicU64::new(0)),
             format: settings.format,
@@ -103,6 +106,7 @@ impl Log {
     pub fn write(&self, event: Event, fields: &[(Key, &dyn std::fmt::Display)]) {
         let stray = fields.iter().find(|(key, _)| !event.keys().contains(key));
         debug_assert!(stray.is_none(), "{event:?} has no {:?}", stray.map(|s| s.0));
+        self.recent.note(event, fields);
         let Some(queue) = self.queue.as_ref().filter(|_| event.level() >= self.level) else {
             return;
         };
@@ -110,6 +114,11 @@ impl Log {
         if let Err(TrySendError::Full(_)) = queue.try_send(line) {
             self.dropped.fetch_add(1, Ordering::Relaxed);
         }
+    }
+
+    /// What was written lately, whatever the level of the log.
+    pub(crate) fn recent(&self) -> &Recent {
+        &self.recent
     }
 
     /// Lines that were dropped since the start, because standard error took none.
@@ -152,7 +161,7 @@ fn render(format: Format, event: Event, fields: &[(Key, &dyn std::fmt::Display)]
 }
 
 /// Peers choose some of the values: a long one must fill neither the queue nor the disk.
-fn shortened(value: &mut String) -> &str {
+pub(super) fn shortened(value: &mut String) -> &str {
     if let Some((end, _)) = value.char_indices().nth(LONGEST_VALUE) {
         value.truncate(end);
         value.push('…');

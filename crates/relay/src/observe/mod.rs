@@ -4,5 +4,6 @@ pub mod health;
 pub mod log;
 pub mod metrics;
 pub mod process;
+pub(crate) mod recent;
 mod text;
 pub mod vocabulary;

@@ -6,10 +6,14 @@
 
 mod apply;
 mod seat;
+mod slot_hash;
 mod table;
+mod view;
 
 pub(crate) use seat::Seat;
+pub(crate) use slot_hash::{SlotHash, SlotHasher};
 pub(crate) use table::Table;
+pub(crate) use view::SlotSnapshot;
 
 use crate::clock::Clock;
 use crate::config::Config;
@@ -40,6 +44,7 @@ pub(crate) struct Router {
     pub(crate) log: Log,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) push: Push,
+    pub(crate) hasher: SlotHasher,
     state: Mutex<State>,
     park: Mutex<ParkBudget>,
     /// Shared by the outboxes of all connections.
@@ -111,6 +116,7 @@ impl Router {
             clock,
             log,
             metrics,
+            hasher: SlotHasher::new(),
             state: Mutex::new(State {
                 hub,
                 peers: HashMap::new(),
@@ -163,8 +169,11 @@ impl Router {
         Conn(self.next_conn.fetch_add(1, Ordering::Relaxed))
     }
 
-    fn table(state: &mut State, server: &ServerId) -> Arc<Table> {
-        let make = || (Arc::new(Table::new(server.clone())), 0);
+    fn table(&self, state: &mut State, server: &ServerId) -> Arc<Table> {
+        let make = || {
+            let hash = self.hasher.hash(server);
+            (Arc::new(Table::new(server.clone(), hash)), 0)
+        };
         let (table, _) = state.tables.entry(server.clone()).or_insert_with(make);
         table.clone()
     }
@@ -186,7 +195,7 @@ impl Router {
             let away = Duration::from_millis(away_ms);
             self.metrics.slot_away.observe_time(away);
         }
-        let table = Self::table(&mut state, server);
+        let table = self.table(&mut state, server);
         let leg = Leg::Binary {
             resumable: instance.is_some(),
         };
@@ -206,7 +215,7 @@ impl Router {
     ) -> Seat {
         let conn = self.next_conn();
         let mut state = self.lock();
-        let table = Self::table(&mut state, server);
+        let table = self.table(&mut state, server);
         let mut suffix = random();
         while table.has_phone(suffix) {
             suffix = random();
@@ -219,7 +228,7 @@ impl Router {
     }
 
     fn seat(self: &Arc<Self>, state: &mut State, peer: Peer) -> Seat {
-        let peer = Arc::new(peer);
+        let peer = Arc::new(peer.connected_at(self.clock.now()));
         state.peers.insert(peer.conn, peer.clone());
         if let Some((_, seats)) = state.tables.get_mut(&peer.table.server) {
             *seats += 1;

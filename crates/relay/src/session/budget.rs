@@ -59,7 +59,7 @@ impl Budget for QueueBudget {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::router::Table;
+    use crate::router::{SlotHash, Table};
     use crate::session::item::Item;
     use crate::session::peer::{Leg, Peer};
     use relay_core::{Conn, Outbox, ServerId};
@@ -72,7 +72,7 @@ mod tests {
         let phone = Peer::new(
             Conn(1),
             Leg::Phone { suffix: 1 },
-            Arc::new(Table::new(ServerId::new("home"))),
+            Arc::new(Table::new(ServerId::new("home"), SlotHash::default())),
             String::new(),
             "",
             String::new(),

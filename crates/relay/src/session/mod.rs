@@ -14,6 +14,7 @@ pub(crate) mod peer;
 pub(crate) mod phone;
 mod run;
 pub(crate) mod stamp;
+pub(crate) mod tally;
 mod writer;
 
 use crate::clock::Clock;
@@ -433,7 +434,8 @@ mod tests {
 
     /// What an idle connection costs is mostly these two allocations. A field that is rarely used
     /// belongs into a box. (A peer's 16 bytes for its share of the queued bytes don't: without them
-    /// the share could not be given back by being dropped.)
+    /// the share could not be given back by being dropped. Its 24 for what an operator sees of its frames
+    /// are read while it lives, from other threads.)
     #[test]
     fn an_idle_connection_stays_small() {
         let sizes = [
@@ -444,7 +446,7 @@ mod tests {
         assert!(
             sizes
                 .iter()
-                .zip([472, 464, 312])
+                .zip([472, 464, 336])
                 .all(|(size, most)| *size <= most),
             "{sizes:?}"
         );

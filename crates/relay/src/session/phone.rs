@@ -120,6 +120,12 @@ impl Phone {
         Err(Cause::BinaryAway)
     }
 
+    fn delivered(&self, frame_bytes: usize) {
+        let way = Direction::binary_to_phone;
+        self.router().metrics.frame(way, frame_bytes);
+        self.peer().tally.frame(way, frame_bytes);
+    }
+
     /// What is charged for the frames parked for this phone, or `None` if it is not parked.
     fn parked_bytes(&self) -> Option<usize> {
         match &self.peer().lock().route {
@@ -140,6 +146,8 @@ impl Handler for Phone {
             self.log(Event::PhoneForwarderMarshalErr, &[(Key::Err, &error)]);
             return Err(Cause::NotJson);
         }
+        let tally = &self.peer().tally;
+        tally.frame(Direction::phone_to_binary, frame.len());
         let forwarded = self.forward(frame, read_at);
         self.settle(forwarded)
     }
@@ -174,13 +182,12 @@ impl Handler for Phone {
     }
 
     fn written(&mut self, item: &Item, cost_bytes: usize) {
-        let metrics = &self.router().metrics;
         let frame_bytes = cost_bytes.saturating_sub(OUTBOX_ITEM_BYTES);
         match &item.meaning {
-            Meaning::Delivered => metrics.frame(Direction::binary_to_phone, frame_bytes),
+            Meaning::Delivered => self.delivered(frame_bytes),
             Meaning::Directive { code, with_frame } => {
                 if *with_frame {
-                    metrics.frame(Direction::binary_to_phone, frame_bytes);
+                    self.delivered(frame_bytes);
                 }
                 self.log(Event::BinaryForwarderPhoneClosed, &[(Key::CloseCode, code)]);
             }

@@ -149,6 +149,16 @@ impl Snapshot {
         }
     }
 
+    /// What was counted in both, snapshots of histograms with the same bounds.
+    pub fn plus(&self, other: &Self) -> Self {
+        let pairs = self.buckets.iter().zip(&other.buckets);
+        Self {
+            scale: self.scale,
+            sum: self.sum.wrapping_add(other.sum),
+            buckets: pairs.map(|(one, other)| one + other).collect(),
+        }
+    }
+
     /// Observations.
     pub fn count(&self) -> u64 {
         self.buckets.iter().sum()
