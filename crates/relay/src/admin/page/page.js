@@ -1,26 +1,9 @@
-(() => {
+// The page: what the relay tells of itself, shown. Together with charts.js, which comes before it.
 'use strict';
+(() => {
 
 // --- small things ---
 
-const $ = (id) => document.getElementById(id);
-const SVG = 'http://www.w3.org/2000/svg';
-
-/** An element. `text` from a peer is safe here: it only ever becomes a text node. */
-function make(tag, attributes = {}, ...children) {
-  const node = document.createElement(tag);
-  for (const [name, value] of Object.entries(attributes)) node.setAttribute(name, value);
-  node.append(...children);
-  return node;
-}
-function svg(tag, attributes = {}, ...children) {
-  const node = document.createElementNS(SVG, tag);
-  for (const [name, value] of Object.entries(attributes)) node.setAttribute(name, value);
-  node.append(...children);
-  return node;
-}
-const put = (node, text) => { if (node.textContent !== text) node.textContent = text; };
-const kind = (node, name) => { if (node.className !== name) node.className = name; };
 /** The elements below `root` that have `data-<key>`, by its value. */
 const fields = (root, key) => Object.fromEntries([...root.querySelectorAll(`[data-${key}]`)].map((node) => [node.dataset[key], node]));
 const chosen = (name) => document.querySelector(`input[name="${name}"]:checked`).value;
@@ -52,225 +35,6 @@ function row(cells) {
   return make('tr', {}, ...cells.map(([label, name]) => make('td', { 'data-label': label, class: name || '' })));
 }
 
-// --- figures as text ---
-
-const grouped = new Intl.NumberFormat('en');
-const three = (x) => (x >= 99.95 ? String(Math.round(x)) : x >= 9.995 ? x.toFixed(1) : x.toFixed(2));
-const count = (x) => (x < 1e6 ? grouped.format(x) : x < 1e9 ? three(x / 1e6) + ' M' : three(x / 1e9) + ' G');
-const rate = (x) => (x > 0 && x < 10 && x % 1 ? x.toFixed(1) : count(Math.round(x)));
-function bytes(x) {
-  let unit = 0;
-  for (; x >= 1023.5 && unit < 4; unit++) x /= 1024;
-  return (unit ? three(x) : Math.round(x)) + ' ' + ['B', 'KiB', 'MiB', 'GiB', 'TiB'][unit];
-}
-const micros = (x) => (x < 999.5 ? (x < 9.95 ? x.toFixed(1) : Math.round(x)) + ' µs' : millis(x / 1000));
-const millis = (x) => (x < 999.5 ? three(x) + ' ms' : three(x / 1000) + ' s');
-function span(seconds) {
-  const s = Math.floor(seconds), m = Math.floor(s / 60), h = Math.floor(m / 60), d = Math.floor(h / 24);
-  return d ? `${d} d ${h % 24} h` : h ? `${h} h ${m % 60} min` : m ? `${m} min ${s % 60} s` : `${s} s`;
-}
-const clock = new Intl.DateTimeFormat('en-GB', { hour: '2-digit', minute: '2-digit', second: '2-digit' });
-const minute = new Intl.DateTimeFormat('en-GB', { hour: '2-digit', minute: '2-digit' });
-const plural = (n, one, many = one + 's') => `${count(n)} ${n === 1 ? one : many}`;
-
-// --- samples: a column for each figure, one entry a second, at most 15 minutes of them ---
-
-const SPAN = 900_000, MISSING = 2_500;
-const CHARTS = [
-  { name: 'Connections', format: count, least: 2, series: [['phones', 'phones'], ['binaries', 'binaries']] },
-  { name: 'Frames per second', format: rate, least: 2, series: [['frames_up', 'up'], ['frames_down', 'down']] },
-  { name: 'Bytes per second', format: bytes, least: 64, binary: true, series: [['received_bytes', 'received'], ['sent_bytes', 'sent']] },
-  { name: 'Time in the relay', format: micros, least: 10, series: [['latency_p50_us', 'p50'], ['latency_p99_us', 'p99']] },
-  { name: 'Heartbeat', format: millis, least: 1, series: [['heartbeat_p50_ms', 'p50'], ['heartbeat_p99_ms', 'p99']] },
-  { name: 'Queues', format: bytes, least: 1024, binary: true, series: [['queue_bytes', 'bytes']] },
-];
-const columns = { t: [] };
-for (const chart of CHARTS) for (const [key] of chart.series) columns[key] = [];
-
-function add(sample) {
-  // A clock that was set back: what is later than now never was.
-  while (columns.t.length && columns.t.at(-1) >= sample.t) for (const key in columns) columns[key].pop();
-  for (const key in columns) columns[key].push(sample[key] ?? null);
-  while (columns.t.length && columns.t[0] < sample.t - SPAN) for (const key in columns) columns[key].shift();
-}
-function addHistory(history) {
-  history.t.forEach((t, i) => {
-    const sample = {};
-    for (const key in columns) sample[key] = history[key]?.[i];
-    add(sample);
-  });
-}
-
-// --- charts: small multiples with one time axis and one crosshair ---
-
-const charts = (() => {
-  const HEIGHT = 118, TOP = 8, FOOT = 16, RIGHT = 5;
-  /** The moment under the crosshair, Unix ms; null: now. */
-  let moment = null, drawn = 0;
-
-  const all = CHARTS.map((spec) => {
-    const chart = { spec, width: 0, paths: [], fills: [], dots: [], values: [] };
-    const image = svg('svg', { 'aria-hidden': 'true' });
-    chart.rules = [0, 1].map(() => svg('path', { class: 'rule' }));
-    chart.times = [0, 1, 2, 3].map(() => svg('text', { class: 'x', y: HEIGHT - 3 }));
-    chart.levels = [0, 1].map(() => svg('text', { x: 2 }));
-    chart.hair = svg('path', { class: 'hair' });
-    const caption = make('figcaption', {}, make('b', {}, spec.name));
-    spec.series.forEach(([, name], i) => {
-      chart.fills.push(svg('path', { class: `fill s${i}` }));
-      chart.paths.push(svg('path', { class: `line s${i}` }));
-      chart.dots.push(svg('circle', { class: `dot s${i}`, r: 3, cx: -9, cy: -9 }));
-      const value = make('span', {}, '–');
-      chart.values.push(value);
-      caption.append(make('span', { class: `legend s${i}` }, name + ' ', value));
-    });
-    chart.base = svg('path', { class: 'rule base' });
-    image.append(...chart.rules, chart.base, ...[...chart.fills].reverse(), ...[...chart.paths].reverse(), ...chart.levels, ...chart.times, chart.hair, ...chart.dots);
-    chart.plot = make('div', {
-      class: 'plot', tabindex: '0', role: 'slider', 'aria-label': `${spec.name}, the last 15 minutes`,
-      'aria-valuemin': '-900', 'aria-valuemax': '0', 'aria-valuenow': '0', 'aria-valuetext': 'now',
-    }, image);
-    chart.words = make('p', { class: 'hidden' });
-    $('charts').append(make('figure', {}, caption, chart.plot, chart.words));
-    chart.plot.addEventListener('pointermove', (event) => look(end() - (1 - (event.offsetX / (chart.width - RIGHT))) * SPAN));
-    chart.plot.addEventListener('pointerleave', () => look(null));
-    chart.plot.addEventListener('blur', () => look(null));
-    chart.plot.addEventListener('focus', () => tell(chart));
-    chart.plot.addEventListener('keydown', (event) => {
-      const step = { ArrowLeft: -1, ArrowDown: -1, ArrowRight: 1, ArrowUp: 1, PageUp: 60, PageDown: -60, Home: -1e9, End: 1e9, Escape: 0 }[event.key];
-      if (step === undefined || !columns.t.length || event.ctrlKey || event.metaKey || event.altKey) return;
-      event.preventDefault();
-      const from = moment === null ? columns.t.length - 1 : nearest(moment);
-      const to = Math.max(0, Math.min(columns.t.length - 1, from + step * (event.shiftKey ? 10 : 1)));
-      look(event.key === 'Escape' ? null : columns.t[to]);
-      tell(chart);
-    });
-    return chart;
-  });
-
-  new ResizeObserver((entries) => {
-    for (const { target, contentRect } of entries) all.find((c) => c.plot === target).width = contentRect.width;
-    draw();
-  }).observe(all[0].plot);
-  const watch = new ResizeObserver((entries) => {
-    for (const entry of entries) all.find((c) => c.plot === entry.target).width = entry.contentRect.width;
-    draw();
-  });
-  all.forEach((chart) => watch.observe(chart.plot));
-
-  const end = () => columns.t.at(-1) ?? 0;
-  function nearest(t) {
-    const list = columns.t;
-    let low = 0, high = list.length - 1;
-    while (low < high) { const mid = (low + high) >> 1; if (list[mid] < t) low = mid + 1; else high = mid; }
-    return low > 0 && t - list[low - 1] < list[low] - t ? low - 1 : low;
-  }
-
-  /** Moves the crosshair to the sample next to `t`; null: back to now. */
-  function look(t) {
-    moment = t === null || !columns.t.length ? null : columns.t[nearest(t)];
-    point();
-  }
-  /** Says in words where the crosshair is; only when somebody moved it, or it would talk all the time. */
-  function tell(chart) {
-    const i = moment === null ? columns.t.length - 1 : nearest(moment);
-    if (i < 0) return;
-    const ago = Math.round((end() - columns.t[i]) / 1000);
-    const values = chart.spec.series.map(([key, name]) => `${name} ${text(chart.spec, key, i)}`);
-    chart.plot.setAttribute('aria-valuenow', String(-ago));
-    chart.plot.setAttribute('aria-valuetext', `${ago ? clock.format(columns.t[i]) : 'now'}: ${values.join(', ')}`);
-  }
-  const text = (spec, key, i) => (columns[key][i] == null ? '–' : spec.format(columns[key][i]));
-
-  /** The next round figure, so that its half is one, too. */
-  function ceiling(value, { least, binary }) {
-    if (value <= least) return least;
-    if (binary) return 2 ** Math.ceil(Math.log2(value));
-    const ten = 10 ** Math.floor(Math.log10(value));
-    return [1, 2, 4, 6, 8, 10].find((n) => n * ten >= value * 0.9999) * ten;
-  }
-
-  function draw() {
-    const t = columns.t, last = end();
-    const words = Date.now() - drawn > 15_000;
-    for (const chart of all) {
-      const wide = chart.width - RIGHT, { series } = chart.spec;
-      if (wide <= 0) continue;
-      let top = 0;
-      for (const [key] of series) for (const value of columns[key]) if (value > top) top = value;
-      chart.top = ceiling(top, chart.spec);
-      series.forEach(([key], s) => {
-        let line = '', fill = '', start = null, before = -Infinity, x = 0;
-        const values = columns[key];
-        for (let i = 0; i < t.length; i++) {
-          if (values[i] === null) { before = -Infinity; continue; }
-          const gap = t[i] - before > MISSING;
-          if (gap && start !== null) fill += `V${HEIGHT - FOOT}H${start}Z`;
-          x = (wide + (t[i] - last) / SPAN * wide).toFixed(1);
-          const here = `${x} ${y(chart, values[i])}`;
-          line += (gap ? `M${here}h.01` : `L${here}`);
-          fill += (gap ? `M${here}` : `L${here}`);
-          if (gap) start = x;
-          before = t[i];
-        }
-        if (start !== null) fill += `V${HEIGHT - FOOT}H${start}Z`;
-        chart.paths[s].setAttribute('d', line);
-        chart.fills[s].setAttribute('d', fill);
-      });
-      axes(chart, wide, last);
-      if (words && t.length) {
-        const ranges = series.map(([key, name]) => {
-          const seen = columns[key].filter((v) => v !== null);
-          return seen.length ? `${name} between ${chart.spec.format(Math.min(...seen))} and ${chart.spec.format(Math.max(...seen))}, now ${text(chart.spec, key, t.length - 1)}` : `${name}: no figures`;
-        });
-        put(chart.words, `In the last 15 minutes: ${ranges.join('; ')}.`);
-      }
-    }
-    if (words && t.length) drawn = Date.now();
-    point();
-  }
-  const y = (chart, value) => (HEIGHT - FOOT - value / chart.top * (HEIGHT - FOOT - TOP)).toFixed(1);
-
-  function axes(chart, wide, last) {
-    let rules = '';
-    [1, 0.5].forEach((part, i) => {
-      const at = y(chart, chart.top * part);
-      rules += `M0 ${at}H${wide}`;
-      chart.levels[i].setAttribute('y', +at + 3);
-      put(chart.levels[i], chart.spec.format(chart.top * part));
-    });
-    chart.rules[0].setAttribute('d', rules);
-    chart.base.setAttribute('d', `M0 ${HEIGHT - FOOT}H${wide}`);
-    let marks = '', tick = Math.ceil((last - SPAN) / 300_000) * 300_000;
-    for (const label of chart.times) {
-      const x = wide + (tick - last) / SPAN * wide, shown = last && tick <= last && x > 16 && x < wide - 12;
-      if (last && tick <= last) marks += `M${x.toFixed(1)} ${TOP}V${HEIGHT - FOOT + 3}`;
-      label.setAttribute('x', x.toFixed(1));
-      put(label, shown ? minute.format(tick) : '');
-      tick += 300_000;
-    }
-    chart.rules[1].setAttribute('d', marks);
-  }
-
-  /** The crosshair, and the values under it. */
-  function point() {
-    const i = moment === null ? columns.t.length - 1 : nearest(moment), last = end();
-    if (i < 0) return;
-    for (const chart of all) {
-      const wide = chart.width - RIGHT, x = (wide + (columns.t[i] - last) / SPAN * wide).toFixed(1);
-      chart.hair.setAttribute('d', moment === null ? '' : `M${x} ${TOP - 4}V${HEIGHT - FOOT}`);
-      chart.spec.series.forEach(([key], s) => {
-        const value = columns[key][i], there = value !== null && chart.top;
-        put(chart.values[s], text(chart.spec, key, i));
-        chart.dots[s].setAttribute('cx', there ? x : -9);
-        chart.dots[s].setAttribute('cy', there ? y(chart, value) : -9);
-      });
-    }
-    put($('moment'), moment === null ? 'now' : `${clock.format(columns.t[i])}, ${span((last - columns.t[i]) / 1000)} ago`);
-  }
-  return { draw };
-})();
-
 // --- head and figures ---
 
 const figure = fields($('figures'), 'f');
@@ -300,7 +64,7 @@ function show(s) {
     'bytes-total': `${bytes(totals.received_bytes)} received, ${bytes(totals.sent_bytes)} sent`,
     queue: bytes(s.queue_bytes.now), 'queue-limit': 'of ' + bytes(s.queue_bytes.limit),
     'queue-peak': `peak ${bytes(s.queue_bytes.high_water)}; parked ${bytes(s.park_bytes.now)}`,
-    refusals: rate(sample.refusals), accepts: `${rate(sample.accepts)} accepted; ${count(totals.refusals)} refused since the start`,
+    refusals: rate(sample.refusals), accepts: `${count(totals.refusals)} in all; ${rate(sample.accepts)} accepted per second`,
     cpu: three(sample.cpu_percent) + ' %', rss: bytes(s.process.rss_bytes),
     files: `${count(s.process.open_fds)} of ${count(s.process.fds_limit)} descriptors`,
     ...certificate(s), ...push(s.push),
@@ -382,7 +146,7 @@ function connect() {
     state('live', 'live');
   });
   on('hello', (s) => {
-    addHistory(s.history);
+    s.history.t.forEach((_, i) => add(Object.fromEntries(Object.entries(s.history).map(([key, column]) => [key, column[i]]))));
     show(s);
     // Whatever is known from the first of these on is in them, too.
     const first = s.recent.length ? s.recent[0].t : Infinity;
@@ -523,7 +287,6 @@ async function slot() {
   if (page.slot !== asked) return;
   gone('');
   const { binary, phones } = found;
-  put($('slot-title'), 'Slot ' + found.slot);
   put($('slot-state'), found.state);
   kind($('slot-state'), 'state ' + found.state);
   const said = {
@@ -544,19 +307,18 @@ function gone(why) {
   if (why) { put($('slot-state'), ''); kind($('slot-state'), 'hidden'); }
 }
 function buildPhone({ phone }) {
-  const line = row([['', 'id'], ['', 'device'], ['', 'state'], ['for', 'n'], ['queue', 'n'], ['up', 'n'], ['down', 'n'], ['from'], ['', 'n']]);
-  for (const i of [5, 6]) line.cells[i].append(make('span'), svg('svg', { class: `sizes s${i - 5}`, viewBox: '0 0 47 16', role: 'img' }));
+  const line = row([['', 'id'], [''], ['', 'state'], ['for', 'n'], ['queue', 'n'], ['from'], ['up', 'n'], ['down', 'n'], ['', 'n']]);
+  for (const i of [0, 1]) line.cells[6 + i].append(make('span'), svg('svg', { class: `sizes s${i}`, viewBox: '0 0 47 16', role: 'img' }));
   const button = make('button', { class: 'danger', 'aria-label': 'Close phone ' + phone }, 'Close…');
-  button.addEventListener('click', () => close(`phone ${phone}`, 'It is closed with 1001; its app may dial again.', `admin/slots/${encodeURIComponent(page.slot)}/phones/${encodeURIComponent(phone)}/close`));
+  button.addEventListener('click', () => close(`phone ${phone}`, 'It is closed with 1001 “closed by the operator”. Its app may dial again.', `admin/slots/${encodeURIComponent(page.slot)}/phones/${encodeURIComponent(phone)}/close`));
   line.cells[8].append(button);
   return line;
 }
 function showPhone(cells, p) {
-  [p.phone, p.device_name ?? '', p.state, span(p.connected_seconds), bytes(p.queue_bytes)].forEach((text, i) => put(cells[i], text));
+  [p.phone, p.device_name ?? '', p.state, span(p.connected_seconds), bytes(p.queue_bytes), p.remote].forEach((text, i) => put(cells[i], text));
   kind(cells[2], 'state ' + p.state);
-  put(cells[7], p.remote);
   [[p.frames_up, p.last_up_bytes], [p.frames_down, p.last_down_bytes]].forEach(([frames, sizes], i) => {
-    const [number, bars] = cells[5 + i].children;
+    const [number, bars] = cells[6 + i].children;
     put(number, count(frames));
     const text = sizes.length ? 'last frames, oldest first: ' + sizes.map(bytes).join(', ') : 'no frames';
     if (bars.getAttribute('aria-label') === text) return;
@@ -587,7 +349,7 @@ function close(what, consequence, path) {
   $('dialog').showModal();
   ($('token-part').hidden ? $('cancel') : $('token')).focus();
 }
-$('close-slot').addEventListener('click', () => close(`slot ${page.slot}`, 'Its binary and all its phones are closed with 1001. They may dial again.', `admin/slots/${encodeURIComponent(page.slot)}/close`));
+$('close-slot').addEventListener('click', () => close(`slot ${page.slot}`, 'Its binary and all its phones are closed with 1001 “closed by the operator”. They may dial again.', `admin/slots/${encodeURIComponent(page.slot)}/close`));
 $('cancel').addEventListener('click', () => $('dialog').close());
 $('dialog').addEventListener('close', () => {
   if (!document.activeElement || document.activeElement === document.body) $('phones-title').focus();
@@ -639,7 +401,7 @@ function route(event) {
   $('slot').hidden = page.slot === null;
   document.title = page.slot === null ? 'pyrycode-relay' : `slot ${page.slot} – pyrycode-relay`;
   if (page.slot !== null && page.slot !== before) {
-    put($('slot-title'), 'Slot ' + page.slot);
+    put($('slot-name'), page.slot);
     gone('');
     $('slot-there').hidden = $('close-slot').hidden = true;
     $('phones').replaceChildren();
