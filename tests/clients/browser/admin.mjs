@@ -154,6 +154,9 @@ const scenarios = {
     await press('Enter');
     await admin.until('the slot', () => document.querySelectorAll('#phones tr').length === 2);
     assert.equal(await admin.focused(), 'slot-title');
+    await page.focus('.skip');
+    await press('Enter');
+    assert.deepEqual([await admin.focused(), await page.isVisible('#slot-there')], ['main', true]);
     const phone = await admin.text('#phones tr:nth-child(1) td');
     for (let i = 0; (await admin.focused()) !== `Close phone ${phone}`; i++) {
       assert.ok(i < 20, 'the button is reached');
@@ -319,5 +322,5 @@ try {
   process.exitCode = 1;
 } finally {
   await browser.close();
-  process.exit();
+  process.stdin.destroy();
 }

@@ -290,7 +290,7 @@ async function slot() {
   put($('slot-state'), found.state);
   kind($('slot-state'), 'state ' + found.state);
   const said = {
-    since: span(found.since_seconds), id: found.server_id ? 'server-id ' + found.server_id : 'the server-id is not shown',
+    since: span(found.since_seconds), id: found.server_id ? 'server-id ' + found.server_id : '--admin-show-ids shows its server-id',
     version: binary ? binary.version ?? 'no version' : 'none', remote: binary ? 'from ' + binary.remote : 'phones wait for it',
     connected: binary ? span(binary.connected_seconds) : '–', resumable: binary ? (binary.resumable ? 'can resume' : 'cannot resume') : '',
     queue: binary ? bytes(binary.queue_bytes) : '–', 'queue-all': `${bytes(found.queue_bytes)} with its phones`,
@@ -413,6 +413,10 @@ function route(event) {
   else (document.querySelector(`#slots a[href$="${CSS.escape(before ?? '')}"]`) ?? $('slots-title')).focus();
 }
 window.addEventListener('hashchange', route);
+document.querySelector('.skip').addEventListener('click', (event) => {
+  event.preventDefault(); // the fragment names the page shown, it is not for jumping
+  $('main').focus();
+});
 
 function theme(name) {
   if (name === 'light' || name === 'dark') document.documentElement.dataset.theme = name;
