@@ -37,6 +37,7 @@ mod proxies;
 mod raw;
 mod relay;
 mod transport;
+mod vocabulary;
 mod wire;
 
 use std::future::Future;
@@ -56,6 +57,7 @@ pub use proxies::{Proxy, packaged, server_program};
 pub use raw::{Frame, Raw, masked, op};
 pub use relay::{Refused, Relay};
 pub use transport::{HOST, Stream, Transport, Trust, certificate, tcp_from, tls};
+pub use vocabulary::complaint;
 pub use wire::{
     DAEMON_HEADERS, Envelope, Headers, PHONE_HEADERS, SECRETS, data_envelope, directive, frame,
     json_of,
