@@ -166,7 +166,7 @@ impl Launch {
         if self.transport == Transport::Tls && self.certificate {
             self = self.with_certificate();
         }
-        let child = self.command().stdout(Stdio::null()).spawn();
+        let child = self.command().stdout(Stdio::piped()).spawn();
         let child = child.expect("the program can be executed");
         Relay::new(child, addr, listeners, self.transport)
     }

@@ -59,8 +59,8 @@ pub use relay::{Refused, Relay};
 pub use transport::{HOST, Stream, Transport, Trust, certificate, tcp_from, tls};
 pub use vocabulary::complaint;
 pub use wire::{
-    DAEMON_HEADERS, Envelope, Headers, PHONE_HEADERS, SECRETS, data_envelope, directive, frame,
-    json_of,
+    ADMIN_TOKEN, DAEMON_HEADERS, Envelope, Headers, PHONE_HEADERS, SECRETS, data_envelope,
+    directive, frame, json_of,
 };
 
 /// How long a test waits for something that must happen. Far beyond what it takes, so that a busy

@@ -13,9 +13,18 @@ const FRAME_MARK: &str = "opaque-";
 const PUSH_TOKEN: &str = "push-token-93b1aa";
 const INSTANCE_MARK: &str = "instance-of-";
 
+/// What tests choose as the token of the admin page.
+pub const ADMIN_TOKEN: &str = "admin-token-5b7a0e41";
+
 /// Text that must never reach a log line: each is part of a value some test sends as a secret.
 /// [`crate::Relay`] looks for them in everything the program printed, after every test.
-pub const SECRETS: [&str; 4] = [PHONE_TOKEN, FRAME_MARK, PUSH_TOKEN, INSTANCE_MARK];
+pub const SECRETS: [&str; 5] = [
+    PHONE_TOKEN,
+    FRAME_MARK,
+    PUSH_TOKEN,
+    INSTANCE_MARK,
+    ADMIN_TOKEN,
+];
 
 /// What a daemon sends beside the server-id.
 pub const DAEMON_HEADERS: Headers<'static> = &[

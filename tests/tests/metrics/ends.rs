@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use relay_tests::{Raw, Relay, frame, json_of, op};
+use relay_tests::{ADMIN_TOKEN, Raw, Relay, Transport, frame, json_of, op};
 
 use crate::seen::{Seen, relay};
 
@@ -281,6 +281,31 @@ pub(crate) async fn registry() -> Seen {
         series.push(outcome);
     }
     seen.until(&relay, &series).await;
+    seen
+}
+
+/// An operator closes a slot.
+pub(crate) async fn operator() -> Seen {
+    let mut seen = Seen::default();
+    let launch = relay_tests::Launch::new(&[]);
+    let token = "PYRYCODE_RELAY_ADMIN_TOKEN";
+    let relay = launch.env(token, ADMIN_TOKEN).start().await;
+    let (_daemon, _phone, _) = relay.pair("hostile-home").await;
+    let mut page = Transport::Plain.connect(relay.metrics_addr()).await;
+    let list = "GET /admin/slots HTTP/1.1\r\nHost: localhost\r\n\r\n";
+    let list = relay_tests::exchange(&mut page, list).await;
+    let list = list.text().split_once("\"slot\":\"").expect("a slot").1;
+    let (slot, _) = list.split_at(12);
+    let close = format!(
+        "POST /admin/slots/{slot}/close HTTP/1.1\r\nHost: localhost\r\n\
+         X-Pyrycode-Admin-Token: {ADMIN_TOKEN}\r\nContent-Length: 0\r\n\r\n"
+    );
+    assert_eq!(relay_tests::exchange(&mut page, &close).await.status, 202);
+    let ends = [
+        ("phone", "operator", "relay"),
+        ("binary", "operator", "relay"),
+    ];
+    ended(&mut seen, &relay, &ends).await;
     seen
 }
 

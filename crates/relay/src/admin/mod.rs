@@ -8,6 +8,8 @@ mod access;
 mod actions;
 mod api;
 mod events;
+#[cfg(test)]
+mod many_tests;
 mod page;
 mod reply;
 mod sampler;

@@ -224,12 +224,7 @@ fn phone(peer: &Peer, now: Millis) -> Option<Phone> {
         phone: format!("{suffix:08x}"),
         device_name: Some(peer.label.to_string()).filter(|name| !name.is_empty()),
         remote: peer.remote.to_string(),
-        state: match &peer.lock().route {
-            _ if peer.is_ending() => "closing",
-            Route::To(_) => "linked",
-            Route::Parked(_) => "parked",
-            Route::Ask => "waiting",
-        },
+        state: state(peer),
         connected_seconds: peer.connected_seconds(now),
         queue_bytes: peer.queued_bytes(),
         frames_up: peer.tally.count(up),
@@ -237,6 +232,17 @@ fn phone(peer: &Peer, now: Millis) -> Option<Phone> {
         last_up_bytes: peer.tally.last_bytes(up),
         last_down_bytes: peer.tally.last_bytes(down),
     })
+}
+
+fn state(peer: &Peer) -> &'static str {
+    if peer.is_ending() {
+        return "closing";
+    }
+    match &peer.lock().route {
+        Route::To(_) => "linked",
+        Route::Parked(_) => "parked",
+        Route::Ask => "waiting",
+    }
 }
 
 #[cfg(test)]

@@ -39,6 +39,7 @@ pub(crate) fn gauges(front: &Front) -> Gauges {
             ("connects", door.connect_entries()),
             ("redials", router.redial_entries()),
         ],
+        log_lines_dropped: router.log.dropped_lines(),
         certificate_not_after: certificate.map(|certificate| certificate.not_after()),
         push_in_flight: None,
         process: router.config.process_metrics.then(process::Figures::read),

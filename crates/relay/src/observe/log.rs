@@ -121,6 +121,11 @@ impl Log {
         &self.recent
     }
 
+    /// Lines that were dropped since the start, because standard error took none.
+    pub fn dropped_lines(&self) -> u64 {
+        self.dropped.load(Ordering::Relaxed)
+    }
+
     /// Waits until what was written before is out, for a second at most.
     pub fn flush(&self) {
         let Some(queue) = &self.queue else { return };
@@ -166,13 +171,15 @@ pub(super) fn shortened(value: &mut String) -> &str {
 
 fn write_messages(messages: &Receiver<Message>, dropped: &AtomicU64, format: Format) {
     let mut stderr = std::io::stderr();
+    let mut reported = 0;
     while let Ok(message) = messages.recv() {
         match message {
             // With standard error gone there is nowhere left to complain to.
             Message::Line(line) => drop(stderr.write_all(line.as_bytes())),
             Message::Flushed(flushed) => drop(flushed.send(())),
         }
-        let lost = dropped.swap(0, Ordering::Relaxed);
+        let all = dropped.load(Ordering::Relaxed);
+        let lost = all - std::mem::replace(&mut reported, all);
         if lost > 0 {
             let line = render(format, Event::LogLinesDropped, &[(Key::Count, &lost)]);
             drop(stderr.write_all(line.as_bytes()));

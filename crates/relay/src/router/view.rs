@@ -8,7 +8,7 @@ use relay_proto::close::Cause;
 use std::sync::Arc;
 
 /// Slots that are looked at before others get the lock.
-const AT_ONCE: usize = 128;
+const AT_ONCE: usize = 64;
 
 /// One slot at one moment.
 #[derive(Clone)]
@@ -107,6 +107,8 @@ impl Router {
             for slot in some.iter_mut().filter(|slot| slot.table.is_none()) {
                 slot.hash = self.hasher.hash(&slot.server);
             }
+            // Whoever waits for the lock was woken just now, and would find it taken again.
+            std::thread::yield_now();
             let Some(end) = some.last() else { return };
             last = Some(end.server.clone());
             if !some.into_iter().all(&mut see) {

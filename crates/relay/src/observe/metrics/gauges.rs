@@ -33,6 +33,8 @@ pub struct Gauges {
     pub park_bytes: Fill,
     /// The limiters' tables, by name: entries.
     pub limiters: [(&'static str, usize); 4],
+    /// Log lines dropped since the start.
+    pub log_lines_dropped: u64,
     /// With TLS and a certificate: its expiry.
     pub certificate_not_after: Option<SystemTime>,
     /// With push: requests to the push service under way.

@@ -58,6 +58,11 @@ impl Metrics {
             let is_now = u8::from(phase == gauges.phase);
             phases.sample(&[("phase", &phase.to_string())], is_now);
         }
+        page.counter(
+            name!("log_lines_dropped_total"),
+            "Log lines dropped because standard error did not take them",
+        )
+        .sample(&[], gauges.log_lines_dropped);
         if let Some(not_after) = gauges.certificate_not_after {
             page.gauge(
                 name!("certificate_not_after_timestamp_seconds"),
@@ -371,136 +376,4 @@ fn seconds(time: SystemTime) -> f64 {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::super::{Outcome, Unparked};
-    use super::*;
-    use crate::observe::process::Figures;
-    use relay_core::Counts;
-
-    fn gauges() -> Gauges {
-        Gauges {
-            counts: Counts {
-                binaries: 1,
-                grace: 4,
-                waiting: 5,
-                phones: 2,
-                parked: 3,
-            },
-            phase: Phase::Ready,
-            connections: Fill { now: 6, limit: 7 },
-            handshakes: Fill { now: 8, limit: 9 },
-            queue_bytes: Fill { now: 10, limit: 11 },
-            queue_bytes_high_water: 12,
-            park_bytes: Fill { now: 13, limit: 14 },
-            limiters: [("a", 1), ("b", 2), ("c", 3), ("d", 4)],
-            certificate_not_after: Some(UNIX_EPOCH + std::time::Duration::from_secs(1_900_000_000)),
-            push_in_flight: Some(15),
-            process: Some(Figures::read()),
-        }
-    }
-
-    fn lines(text: &str) -> Vec<&str> {
-        text.lines().collect()
-    }
-
-    #[test]
-    fn every_series_of_the_reference_exists_from_the_start_in_the_classic_format() {
-        let text = Metrics::new().text(Format::Classic, &gauges());
-        for line in [
-            "# TYPE pyrycode_relay_connected_binaries gauge",
-            "pyrycode_relay_connected_binaries 1",
-            "pyrycode_relay_connected_phones 2",
-            "# TYPE pyrycode_relay_frames_forwarded_total counter",
-            "pyrycode_relay_frames_forwarded_total{direction=\"phone_to_binary\"} 0",
-            "pyrycode_relay_frames_forwarded_total{direction=\"binary_to_phone\"} 0",
-            "pyrycode_relay_grace_expiries_total 0",
-            "pyrycode_relay_ws_upgrade_attempts_total{endpoint=\"client\",outcome=\"reject_409\"} 0",
-            "pyrycode_relay_register_failures_total{kind=\"phones_at_cap\"} 0",
-            "pyrycode_relay_slots{state=\"waiting\"} 5",
-            "pyrycode_relay_certificate_not_after_timestamp_seconds 1900000000",
-            "pyrycode_relay_phase{phase=\"ready\"} 1",
-            "pyrycode_relay_phase{phase=\"draining\"} 0",
-            "pyrycode_relay_push_in_flight 15",
-        ] {
-            assert!(
-                lines(&text).contains(&line),
-                "{line} is missing in:\n{text}"
-            );
-        }
-        let attempts = |line: &&&str| line.contains("attempts_total{");
-        assert_eq!(lines(&text).iter().filter(attempts).count(), 12);
-        assert!(!text.contains("EOF"));
-        assert!(!text.contains("push_wakes"), "push is off");
-    }
-
-    #[test]
-    fn an_attempt_moves_its_outcome_and_its_failure_together() {
-        let metrics = Metrics::new();
-        metrics.attempt(Endpoint::client, Outcome::reject_404);
-        let text = metrics.text(Format::Classic, &gauges());
-        assert!(text.contains("{endpoint=\"client\",outcome=\"reject_404\"} 1"));
-        assert!(text.contains("{kind=\"no_server\"} 1"));
-        assert!(text.contains("{kind=\"ratelimit\"} 0"));
-        assert_eq!((metrics.accepts(), metrics.refusals()), (0, 1));
-    }
-
-    #[test]
-    fn labels_name_what_was_counted() {
-        let metrics = Metrics::new();
-        metrics.enable_push();
-        metrics.wake(WakeOutcome::dropped);
-        metrics.phones_parked_ended.inc(Unparked::expired);
-        metrics.ended(Leg::phone, Cause::Directive(4401));
-        metrics.close_sent(Leg::phone, 4401);
-        metrics.close_sent(Leg::binary, 4000);
-        metrics.received(Leg::binary, 100);
-        metrics.frame(Direction::binary_to_phone, 20);
-        let text = metrics.text(Format::Classic, &gauges());
-        for line in [
-            "push_wakes_total{outcome=\"dropped\"} 1",
-            "phones_parked_ended_total{outcome=\"expired\"} 1",
-            "connection_ends_total{leg=\"phone\",cause=\"directive\",by=\"binary\"} 1",
-            "close_codes_sent_total{leg=\"phone\",code=\"4401\"} 1",
-            "close_codes_sent_total{leg=\"binary\",code=\"other\"} 1",
-            "received_bytes_total{leg=\"binary\"} 100",
-            "frames_forwarded_total{direction=\"binary_to_phone\"} 1",
-            "frame_bytes_bucket{direction=\"binary_to_phone\",le=\"16.0\"} 0",
-            "frame_bytes_bucket{direction=\"binary_to_phone\",le=\"22.0\"} 1",
-            "frame_bytes_bucket{direction=\"binary_to_phone\",le=\"+Inf\"} 1",
-            "frame_bytes_sum{direction=\"binary_to_phone\"} 20",
-            "frame_bytes_count{direction=\"binary_to_phone\"} 1",
-        ] {
-            let line = format!("pyrycode_relay_{line}");
-            assert!(
-                lines(&text).contains(&&*line),
-                "{line} is missing in:\n{text}"
-            );
-        }
-        assert!(
-            !text.contains("leg=\"binary\",cause=\"directive\""),
-            "no binary can end so"
-        );
-    }
-
-    #[test]
-    fn open_metrics_differ_in_the_names_of_counters_and_the_end() {
-        let metrics = Metrics::new();
-        let open = metrics.text(Format::OpenMetrics, &gauges());
-        let classic = metrics.text(Format::Classic, &gauges());
-        assert!(open.ends_with("\n# EOF\n"));
-        assert!(lines(&open).contains(&"# TYPE pyrycode_relay_takeovers counter"));
-        let samples = |text: &str| {
-            let samples = text.lines().filter(|line| !line.starts_with('#'));
-            let names = samples.filter_map(|line| line.rsplit_once(' '));
-            names
-                .map(|(series, _)| series.to_owned())
-                .collect::<Vec<_>>()
-        };
-        assert_eq!(samples(&open), samples(&classic));
-        let all = samples(&open);
-        let mut once = all.clone();
-        once.sort_unstable();
-        once.dedup();
-        assert_eq!(once.len(), all.len(), "no series twice");
-    }
-}
+mod tests;
