@@ -80,7 +80,10 @@ impl Scenario {
             // The script has a deadline of its own for each of its steps, and says which one failed.
             let line = within(PATIENCE * 2, "the browser", self.lines.next_line()).await;
             match line.expect("what it prints is text") {
-                Some(line) if line.starts_with("ok ") => self.checks += 1,
+                Some(line) if line.starts_with("ok ") => {
+                    println!("{line}");
+                    self.checks += 1;
+                }
                 Some(line) => return line,
                 None => {
                     let mut errors = String::new();
@@ -269,6 +272,8 @@ async fn what_peers_send_is_text() {
 async fn hundreds_of_slots_are_paged_sorted_filtered_and_found() {
     let admin = free_address();
     let args = [
+        "--park",
+        "10m",
         "--boot-park",
         "10m",
         "--grace",

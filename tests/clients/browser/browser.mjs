@@ -13,7 +13,7 @@ const FLAGS = ['--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-ru
 const SCREENSHOTS = new URL('../../../target/screenshots/', import.meta.url).pathname;
 
 export function ok(what) {
-  console.log('ok ' + what);
+  console.log(`ok ${what} (${performance.now().toFixed()} ms)`);
 }
 
 const answers = readline.createInterface({ input: process.stdin })[Symbol.asyncIterator]();
@@ -70,7 +70,7 @@ export class Admin {
       const value = await this.page.evaluate(probe, argument);
       if (value) return value;
       if (Date.now() > deadline) {
-        await this.shot('failed');
+        await this.shot(`failed-${process.argv[2]}`);
         assert.fail(`waited in vain: ${what}\n${this.wrong.join('\n')}`);
       }
       await new Promise((resolve) => setTimeout(resolve, 40));
