@@ -37,7 +37,8 @@ const scenarios = {
     await admin.until('a latency is known', () => /\d µs|\d ms/.test(document.querySelectorAll('.charts figure')[3].querySelector('.legend').textContent));
     ok('the charts get points');
 
-    await admin.page.hover('.plot >> nth=1', { position: { x: 395, y: 40 } }).catch(() => admin.page.hover('.plot >> nth=1'));
+    const { x, y, width } = await admin.page.locator('.plot').nth(1).boundingBox();
+    await admin.page.mouse.move(x + width - 10, y + 40);
     assert.notEqual(await admin.text('#moment'), 'now');
     assert.equal(await admin.page.evaluate(() => [...document.querySelectorAll('.hair')].filter((h) => h.getAttribute('d')).length), 6);
     await admin.page.mouse.move(0, 0);
