@@ -299,10 +299,10 @@ async fn many(relay: &Relay) -> (Vec<Daemon>, Vec<Phone>) {
         leaver.cut().await;
     }
     let mut phones = Vec::new();
-    for n in 0..20 {
+    for (n, daemon) in daemons.iter_mut().take(20).enumerate() {
         for _ in 0..2 {
             let mut phone = relay.phone(&format!("server-number-{n}")).await;
-            daemons[n].hear(&mut phone).await;
+            daemon.hear(&mut phone).await;
             phones.push(phone);
         }
     }

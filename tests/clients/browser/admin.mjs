@@ -78,6 +78,11 @@ const scenarios = {
       await admin.until('slots and happenings', () => document.querySelector('#slots tr') && document.querySelector('#recent li'));
       backgrounds[colorScheme] = await admin.page.evaluate(() => getComputedStyle(document.body).backgroundColor);
       await admin.legible(colorScheme);
+      for (const width of [1440, 1280, 1024, 800]) {
+        await admin.page.setViewportSize({ width, height: 900 });
+        await admin.fits(`${width} px`);
+      }
+      await admin.page.setViewportSize({ width: 1440, height: 900 });
       await admin.shot(colorScheme);
       await busiest(admin);
       await admin.legible(`${colorScheme}, a slot`);

@@ -99,8 +99,10 @@ export class Admin {
     });
   }
 
-  /** That the page is no wider than the window. */
+  /** That the page is no wider than the window, and no figure is cut off. */
   async fits(where) {
+    const cut = await this.page.evaluate(() => [...document.querySelectorAll('.value')].filter((v) => v.scrollWidth > v.clientWidth).map((v) => v.textContent));
+    assert.deepEqual(cut, [], `${where}: figures that are cut off`);
     const [wide, window] = await this.page.evaluate(() => [document.documentElement.scrollWidth, innerWidth]);
     assert.ok(wide <= window, `${where}: the page is ${wide} px wide in a window of ${window} px`);
   }

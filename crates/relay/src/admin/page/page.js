@@ -323,7 +323,7 @@ function showPhone(cells, p) {
     const text = sizes.length ? 'last frames, oldest first: ' + sizes.map(bytes).join(', ') : 'no frames';
     if (bars.getAttribute('aria-label') === text) return;
     bars.setAttribute('aria-label', text);
-    // 64 B is the lowest bar, each factor of four a step, 1 MiB and more the highest.
+    // 64 B is the lowest bar, 1 MiB and more the highest, a factor of two the same height everywhere.
     const bar = (size, k) => {
       const height = size === undefined ? 1 : Math.max(2, Math.min(16, 2 + Math.log2(size / 64)));
       return svg('rect', { x: k * 6, y: 16 - height, width: 5, height, class: size === undefined ? 'none' : '' });
