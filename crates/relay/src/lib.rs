@@ -22,3 +22,4 @@ mod router;
 pub mod server;
 pub mod session;
 mod start;
+pub mod top;
