@@ -36,6 +36,7 @@ mod process;
 mod proxies;
 mod raw;
 mod relay;
+mod terminal;
 mod transport;
 mod wire;
 
@@ -55,6 +56,7 @@ pub use privileges::{as_nobody, is_root};
 pub use proxies::{Proxy, packaged, server_program};
 pub use raw::{Frame, Raw, masked, op};
 pub use relay::{Refused, Relay};
+pub use terminal::Terminal;
 pub use transport::{HOST, Stream, Transport, Trust, certificate, tcp_from, tls};
 pub use wire::{
     DAEMON_HEADERS, Envelope, Headers, PHONE_HEADERS, SECRETS, data_envelope, directive, frame,

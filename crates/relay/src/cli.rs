@@ -54,6 +54,10 @@ enum Subcommands {
     /// Check a running relay from the outside, as a daemon and as a phone
     Probe(probe::Args),
     /// Show what a relay is doing: the relay that runs with these settings, or the one at URL
+    ///
+    /// It is asked on its metrics listener. On a terminal the figures, slots and phones are drawn and kept up to date;
+    /// `?` names the keys, `NO_COLOR` turns colours off. Where standard output is no terminal, a snapshot in plain text
+    /// is printed each --interval. Exit codes: 0, 1 when the relay cannot be reached, 2 when it is not clear which one.
     Top(Top),
 }
 

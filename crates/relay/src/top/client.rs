@@ -82,7 +82,7 @@ impl fmt::Display for Source {
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Failure {
     #[error(
-        "nothing answers at {0} ({1}); start the relay, or, if it runs, give the address of its --metrics-listen \
+        "nothing answers at {0}: {1}; start the relay, or, if it runs, give the address of its --metrics-listen \
          (an empty one turns it off): pyrycode-relay top http://ADDRESS:PORT"
     )]
     Unreachable(Source, String),
@@ -306,3 +306,6 @@ fn root<'a>(error: &'a (dyn Error + 'static)) -> &'a (dyn Error + 'static) {
         .last()
         .unwrap_or(error)
 }
+
+#[cfg(test)]
+mod tests;

@@ -51,7 +51,7 @@ fn figure(label: &'static str, text: String) -> Figure {
 
 fn peers(s: &Summary) -> Figure {
     let text = format!(
-        "{} daemons, {} phones; {} more phones wait",
+        "{} daemons, {} phones; {} phones waiting",
         whole(s.binaries),
         whole(s.phones),
         whole(s.parked)
@@ -62,7 +62,7 @@ fn peers(s: &Summary) -> Figure {
 fn slots(s: &Summary) -> Figure {
     let slots = &s.slots;
     let text = format!(
-        "{} live, {} in grace, {} waiting for their daemon",
+        "{} live, {} in grace, {} waiting",
         whole(slots.live),
         whole(slots.grace),
         whole(slots.waiting)
@@ -232,7 +232,7 @@ mod tests {
         assert_eq!(labels.join(" "), expected);
         assert!(labels.iter().all(|label| label.len() <= LABEL));
         assert!(figures.iter().all(|figure| !figure.alarming));
-        assert_eq!(figures[0].text, "3 daemons, 12 phones; 1 more phones wait");
+        assert_eq!(figures[0].text, "3 daemons, 12 phones; 1 phones waiting");
         assert_eq!(
             figures[4].text,
             "p50 40 µs, p99 1.2 ms in the relay; heartbeat p50 –, p99 –"

@@ -37,7 +37,7 @@ pub struct Args {
     /// The relay's metrics listener, like http://127.0.0.1:9090 [default: that of the settings]
     url: Option<String>,
     /// Print one snapshot as plain text and exit
-    #[arg(long, help_heading = None)]
+    #[arg(long)]
     once: bool,
     /// Print the relay's summary as JSON, one line each interval; with --once a single time
     #[arg(long)]

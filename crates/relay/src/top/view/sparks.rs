@@ -30,19 +30,21 @@ const SERIES: [[Series; 2]; 2] = [
     ],
 ];
 
-/// Two rows of two series.
+/// The least width at which there are two beside each other.
+const WIDE: u16 = 60;
+
+/// Two rows of two series; only the first of each on a narrow screen.
 pub(super) fn draw(frame: &mut Frame<'_>, area: Rect, model: &Model, theme: &Theme) {
     if area.is_empty() {
         return;
     }
+    let columns = if area.width < WIDE { 1 } else { 2 };
     let samples: Vec<&Sample> = model.samples.iter().collect();
-    let halves = Layout::vertical([Constraint::Fill(1); 2]).split(area);
-    for (half, series) in halves.iter().zip(SERIES) {
-        let sides = Layout::horizontal([Constraint::Fill(1); 2])
-            .spacing(2)
-            .split(*half);
-        for (side, one) in sides.iter().zip(series) {
-            draw_one(frame, *side, &samples, one, theme);
+    let rows = Layout::vertical([Constraint::Fill(1); 2]).split(area);
+    for (row, series) in rows.iter().zip(SERIES) {
+        let places = Layout::horizontal(vec![Constraint::Fill(1); columns]).spacing(2);
+        for (place, one) in places.split(*row).iter().zip(series) {
+            draw_one(frame, *place, &samples, one, theme);
         }
     }
 }
