@@ -156,10 +156,12 @@ async fn ask(
     loop {
         let asked = question.borrow_and_update().clone();
         let answered = async {
-            // The stream notices a relay that is gone, and says so.
-            if let Ok(answer) = client.ask(&asked).await {
-                let _ = news.send(Update::Answer(asked.clone(), answer)).await;
-            }
+            let update = match client.ask(&asked).await {
+                Ok(answer) => Update::Answer(asked.clone(), answer),
+                Err(failure) => Update::Unanswered(asked.clone(), failure.short()),
+            };
+            // Nobody listens: the view has ended, and the question changes no more.
+            let _ = news.send(update).await;
             tokio::time::sleep(interval).await;
         };
         tokio::select! {

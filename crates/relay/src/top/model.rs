@@ -23,7 +23,9 @@ pub(super) enum Update {
     Recent(Vec<Recent>),
     /// An answer.
     Answer(Question, Answer),
-    /// The relay does not answer; why.
+    /// No answer; why.
+    Unanswered(Question, String),
+    /// The stream of events broke; why.
     Lost(String),
     /// A key was pressed.
     Key(Key),
@@ -98,6 +100,8 @@ pub(super) struct Model {
     shown: Query,
     /// The row of the page that is marked.
     pub(super) selected: usize,
+    /// Why the last question has no answer.
+    pub(super) unanswered: Option<String>,
     /// What is typed after `/`.
     pub(super) search: Option<String>,
     pub(super) help: bool,
@@ -117,6 +121,7 @@ impl Model {
             page: Page::default(),
             shown: Query::default(),
             selected: 0,
+            unanswered: None,
             search: None,
             help: false,
             quit: false,
@@ -155,7 +160,10 @@ impl Model {
             }
             // What was asked before a key changed the question is of no interest.
             Update::Answer(question, answer) if question == self.question() => self.answer(answer),
-            Update::Answer(..) => {}
+            Update::Unanswered(question, why) if question == self.question() => {
+                self.unanswered = Some(why);
+            }
+            Update::Answer(..) | Update::Unanswered(..) => {}
             Update::Lost(why) => self.link = Link::Reconnecting(why),
             Update::Key(key) => self.key(key),
             Update::Rows(rows) => self.query.limit = rows.clamp(1, Query::MOST),
@@ -178,6 +186,7 @@ impl Model {
     }
 
     fn answer(&mut self, answer: Answer) {
+        self.unanswered = None;
         match (answer, &mut self.screen) {
             (Answer::Slots(page), Screen::Slots) => self.show(page),
             (Answer::Slot(detail), Screen::Slot(opened)) => match detail {
@@ -301,6 +310,16 @@ mod tests {
         model.query.sort = Sort::Age;
         model.update(Update::Answer(old, Answer::Slots(fixture::page(0, 5, 5))));
         assert!(model.page.slots.is_empty());
+    }
+
+    #[test]
+    fn a_question_without_answer_is_told_until_there_is_one() {
+        let mut model = model();
+        let question = model.question();
+        model.update(Update::Unanswered(question, "busy".to_owned()));
+        assert_eq!(model.unanswered.as_deref(), Some("busy"));
+        show(&mut model, fixture::page(0, 5, 5));
+        assert_eq!(model.unanswered, None);
     }
 
     #[test]

@@ -83,6 +83,9 @@ fn foot(model: &Model, theme: &Theme) -> Line<'static> {
             ),
         ]);
     }
+    if let (Some(why), Link::Live) = (&model.unanswered, &model.link) {
+        return Line::styled(format!("no answer: {why}"), theme.alarm);
+    }
     let keys = match model.screen {
         Screen::Slots => "q quit  ? help  s sort  f filter  / search  Enter phones  ↑↓ PgUp PgDn",
         Screen::Slot(_) => "q quit  ? help  Backspace back  ↑↓ PgUp PgDn",

@@ -86,7 +86,7 @@ fn every_size_is_drawn_and_the_smallest_still_say_who_is_connected() {
     let mut helped = model();
     press(&mut helped, Key::Char('?'));
     // Around the sizes at which something changes.
-    for width in [1, 20, 40, 80, 300] {
+    for width in [1, 20, 40, 80, 140] {
         for height in [1, 3, 4, 7, 8, 13, 14, 23, 24, 31, 32, 43, 44] {
             for model in [&on(model(), width, height), &opened, &helped] {
                 let text = screen(model, width, height);
@@ -125,6 +125,14 @@ fn a_lost_relay_is_said_and_its_last_figures_stay() {
         "{text}"
     );
     assert!(screen(&model, 40, 24).contains("reconnecting"));
+}
+
+#[test]
+fn a_question_that_is_not_answered_is_said() {
+    let mut model = on(model(), 80, 24);
+    let question = model.question();
+    model.update(Update::Unanswered(question, "HTTP 500".to_owned()));
+    assert!(screen(&model, 80, 24).ends_with("no answer: HTTP 500\n"));
 }
 
 #[test]
