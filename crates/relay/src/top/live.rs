@@ -29,21 +29,12 @@ pub(super) async fn run(client: Client, interval: Duration) -> Result<(), String
         .map_err(|failure| failure.to_string())?;
     let model = Model::new(client.source.to_string(), summary);
     let signals = Signals::new().map_err(|error| format!("cannot listen for signals: {error}"))?;
-    // It is put back by the guard, and before a panic is reported by the hook that this sets.
+    // This also sets a hook that puts the terminal back before a panic is reported.
     let terminal =
         ratatui::try_init().map_err(|error| format!("cannot use this terminal: {error}"))?;
-    let _guard = Guard;
     let shown = show(terminal, signals, model, client, interval).await;
+    ratatui::restore();
     shown.map_err(|error| format!("the terminal is gone: {error}"))
-}
-
-/// Puts the terminal back as it was.
-struct Guard;
-
-impl Drop for Guard {
-    fn drop(&mut self) {
-        ratatui::restore();
-    }
 }
 
 async fn show(

@@ -1,7 +1,7 @@
 //! `pyrycode-relay top`: the figures of the admin page in a terminal, read from the metrics listener.
 //!
-//! [`model`] knows what is shown and what to ask next, [`view`] and [`text`] how it looks, [`client`] asks, and
-//! [`live`] ties them to a terminal.
+//! `model` and `keys` know what is shown and what to ask next, `view` and `text` how it looks, `client` asks, and
+//! `live` ties them to a terminal.
 
 mod api;
 mod client;
