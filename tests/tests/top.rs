@@ -73,7 +73,7 @@ async fn the_settings_say_which_relay() {
         "{by_environment:?}"
     );
     // Without a terminal, and without --once: one snapshot after the other, until nobody reads.
-    let head = ["sh", "-c", r#""$0" "$@" | grep -m 2 ' daemons, '"#].map(str::to_owned);
+    let head = ["sh", "-c", r#""$0" "$@" | grep -m 2 ' phones; '"#].map(str::to_owned);
     let again = Launch::new(&["top", &address, "--interval", "100ms"])
         .through(&head)
         .ended()
@@ -170,7 +170,7 @@ async fn the_live_view_follows_the_relay_and_obeys_keys() {
     let screen = terminal
         .expect(&[
             "ready",
-            "2 daemons, 1 phones",
+            "2 daemons, 1 phone",
             "slots 1–2 of 2",
             "server_claimed",
         ])
@@ -202,13 +202,13 @@ async fn the_live_view_follows_the_relay_and_obeys_keys() {
         ])
         .await;
     drop(second);
-    terminal.expect(&["live", "  1 phones"]).await;
+    terminal.expect(&["live", "  1 phone"]).await;
     terminal.press(&["BSpace"]).await;
     terminal.expect(&["search: home"]).await;
 
     terminal.resize(60, 12).await;
     // The last line of the smaller screen is drawn, and what has no room is gone.
-    let small = terminal.expect(&["2 daemons, 1 phones", "q quit"]).await;
+    let small = terminal.expect(&["2 daemons, 1 phone", "q quit"]).await;
     assert!(
         small.lines().count() <= 12 && !small.contains("recent"),
         "{small}"
@@ -235,17 +235,17 @@ async fn a_relay_that_comes_back_is_shown_again_and_sigterm_restores_the_termina
         Ok(terminal) => terminal,
         Err(why) => return skipped("top while a relay restarts", &why),
     };
-    terminal.expect(&["ready", "1 daemons, 0 phones"]).await;
+    terminal.expect(&["ready", "1 daemon, 0 phones"]).await;
     relay.terminate();
     relay.exited().await;
     drop(daemon);
     terminal
-        .expect(&["reconnecting: ", "1 daemons, 0 phones"])
+        .expect(&["reconnecting: ", "1 daemon, 0 phones"])
         .await;
     let relay = launch.start().await;
     terminal.expect(&["ready", "0 daemons, 0 phones"]).await;
     let _daemon = relay.daemon("home").await;
-    terminal.expect(&["1 daemons, 0 phones"]).await;
+    terminal.expect(&["1 daemon, 0 phones"]).await;
 
     let process = terminal.process("pyrycode-relay").await;
     kill_process(process, Signal::TERM).expect("the process is there");

@@ -1,7 +1,7 @@
 //! The figures in words: one line each, the most important first. The snapshot and the view say the same.
 
 use super::api::{Certificate, Level, Push, Summary};
-use super::units::{age, bytes, count, date, micros, millis};
+use super::units::{age, bytes, count, counted, date, micros, millis};
 
 /// A line of figures.
 #[derive(Debug, PartialEq, Eq)]
@@ -51,10 +51,10 @@ fn figure(label: &'static str, text: String) -> Figure {
 
 fn peers(s: &Summary) -> Figure {
     let text = format!(
-        "{} daemons, {} phones; {} phones waiting",
-        whole(s.binaries),
-        whole(s.phones),
-        whole(s.parked)
+        "{}, {}; {} waiting",
+        counted(s.binaries, "daemon"),
+        counted(s.phones, "phone"),
+        counted(s.parked, "phone")
     );
     figure("peers", text)
 }
@@ -232,7 +232,7 @@ mod tests {
         assert_eq!(labels.join(" "), expected);
         assert!(labels.iter().all(|label| label.len() <= LABEL));
         assert!(figures.iter().all(|figure| !figure.alarming));
-        assert_eq!(figures[0].text, "3 daemons, 12 phones; 1 phones waiting");
+        assert_eq!(figures[0].text, "3 daemons, 12 phones; 1 phone waiting");
         assert_eq!(
             figures[4].text,
             "p50 40 µs, p99 1.2 ms in the relay; heartbeat p50 –, p99 –"

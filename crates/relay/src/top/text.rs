@@ -103,7 +103,7 @@ mod tests {
         let expected = [
             "pyrycode-relay 0.1.0 at http://127.0.0.1:9090: ready, up 2h 3m, 2026-09-25T04:20:00Z",
             "",
-            "peers        3 daemons, 12 phones; 1 phones waiting",
+            "peers        3 daemons, 12 phones; 1 phone waiting",
             "slots        3 live, 1 in grace, 0 waiting",
             "connections  15 of 20,000; 0 of 1,000 unanswered; 1/s let in, 0/s refused",
             "frames       12/s up, 1,456/s down; 2.0 KiB/s in, 3.0 MiB/s out",

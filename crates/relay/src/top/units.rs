@@ -15,6 +15,12 @@ pub(super) fn count(n: f64) -> String {
     text
 }
 
+/// `1 phone`, `12 phones`.
+pub(super) fn counted(n: u64, what: &str) -> String {
+    let plural = if n == 1 { "" } else { "s" };
+    format!("{} {what}{plural}", count(n as f64))
+}
+
 /// `99,999`, then `100 k`, `1.2 M`: six characters at most.
 pub(super) fn short(n: f64) -> String {
     match n {
@@ -101,6 +107,8 @@ mod tests {
         assert_eq!(count(999.4), "999");
         assert_eq!(count(1_234_567.0), "1,234,567");
         assert_eq!(count(-1.0), "0");
+        assert_eq!(counted(1, "phone"), "1 phone");
+        assert_eq!(counted(1_200, "phone"), "1,200 phones");
         let shorts = [99_999.0, 99_999.6, 999_600.0, 1_234_567.0, 45.6e9].map(short);
         assert_eq!(shorts, ["99,999", "100 k", "1.0 M", "1.2 M", "46 G"]);
         assert_eq!(bytes(0.0), "0 B");

@@ -5,7 +5,7 @@ use super::slots::{Column, below, known, table};
 use super::theme::Theme;
 use crate::top::api::{Binary, Phone};
 use crate::top::model::Opened;
-use crate::top::units::{age, bytes, short};
+use crate::top::units::{age, bytes, counted, short};
 use ratatui::Frame;
 use ratatui::layout::{Constraint, Rect};
 use ratatui::text::Line;
@@ -85,7 +85,8 @@ fn title_of(opened: &Opened) -> String {
                 true => "has ended".to_owned(),
                 false => format!("{} {}", detail.state, age(detail.since_seconds)),
             };
-            format!("slot {name}   {state}   {} phones", detail.phones.len())
+            let phones = counted(detail.phones.len() as u64, "phone");
+            format!("slot {name}   {state}   {phones}")
         }
     }
 }
