@@ -12,6 +12,7 @@ use crate::log::Record;
 use crate::relay::Relay;
 use crate::soon;
 use crate::transport::{Transport, certificate};
+use crate::vocabulary::complaint;
 
 /// What [`Relay::start`] sets unless the test says otherwise: no limits on dials (every test dials
 /// from one address), and no parking at boot (a phone without a daemon is turned away at once).
@@ -230,12 +231,16 @@ pub struct Ended {
 }
 
 impl Ended {
-    /// The lines on standard error, every one of which must be a log line.
+    /// The lines on standard error, every one of which must be one that the log may have.
     ///
     /// # Panics
     /// When one isn't.
     pub fn records(&self) -> Vec<Record> {
-        let read = |line| Record::parse(line).unwrap_or_else(|| panic!("no log line: {self:?}"));
+        let read = |line| {
+            let complaint = complaint(line);
+            assert!(complaint.is_none(), "{complaint:?}: {self:?}");
+            Record::parse(line).unwrap_or_else(|| panic!("no log line: {self:?}"))
+        };
         self.stderr.lines().map(read).collect()
     }
 

@@ -38,6 +38,7 @@ mod raw;
 mod relay;
 mod terminal;
 mod transport;
+mod vocabulary;
 mod wire;
 
 use std::future::Future;
@@ -58,6 +59,7 @@ pub use raw::{Frame, Raw, masked, op};
 pub use relay::{Refused, Relay};
 pub use terminal::Terminal;
 pub use transport::{HOST, Stream, Transport, Trust, certificate, tcp_from, tls};
+pub use vocabulary::complaint;
 pub use wire::{
     DAEMON_HEADERS, Envelope, Headers, PHONE_HEADERS, SECRETS, data_envelope, directive, frame,
     json_of,

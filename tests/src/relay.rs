@@ -13,10 +13,11 @@ use tokio_tungstenite::tungstenite::http::{HeaderName, HeaderValue};
 
 use crate::http::{self, Response};
 use crate::launch::{Launch, METRICS};
-use crate::log::Log;
+use crate::log::{Log, Record};
 use crate::peer::{self, Daemon, Peer, Phone};
 use crate::raw::Raw;
 use crate::transport::{HOST, Stream, Transport, tcp_from};
+use crate::vocabulary::complaint;
 use crate::wire::{DAEMON_HEADERS, Headers, PHONE_HEADERS, SECRETS};
 use crate::{eventually, soon};
 
@@ -29,7 +30,8 @@ pub struct Refused {
     pub retry_after: Option<u64>,
 }
 
-/// A running relay. It is killed when this is dropped; then its log is searched for secrets.
+/// A running relay. It is killed when this is dropped; then every line of its log is
+/// searched for secrets, and must be one of those that the log may have.
 pub struct Relay {
     child: Child,
     pub(crate) pid: Pid,
@@ -51,6 +53,13 @@ impl Drop for Relay {
         for line in self.log.lines() {
             let leak = SECRETS.iter().find(|secret| line.contains(**secret));
             assert!(leak.is_none(), "the log shows a secret ({leak:?}): {line}");
+        }
+        // What comes before the first record was said by a program that the relay was started through.
+        let lines = self.log.lines().into_iter();
+        for line in lines.skip_while(|line| Record::parse(line).is_none() && !line.starts_with('{'))
+        {
+            let complaint = complaint(&line);
+            assert!(complaint.is_none(), "{complaint:?}: {line}");
         }
     }
 }

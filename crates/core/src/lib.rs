@@ -4,6 +4,7 @@
 //!
 //! - [`hub`] holds every server-id's slot: who holds it, which phones it has, who is waiting for what.
 //!   Frames don't pass through it; it makes and cuts the links they travel on.
+//! - [`view`] shows the slots to whoever only looks.
 //! - [`session`] is one connection's life: heartbeat, deadlines, the closing handshake.
 //! - [`outbox`], [`park`] and [`bucket`] count what may be queued, kept and admitted; [`budget`] is what all outboxes
 //!   share.
@@ -30,6 +31,7 @@ pub mod renewal;
 pub mod session;
 pub mod slot;
 pub mod time;
+pub mod view;
 
 pub use bucket::{Buckets, Concurrent, RetryAfter, SourceKey, source_key};
 pub use budget::Budget;
@@ -44,3 +46,4 @@ pub use renewal::{Renewal, UnixSeconds, Validity};
 pub use session::{Action, Session};
 pub use slot::{Claim, Effect, Effects, Input, Path, PhoneEnd};
 pub use time::Millis;
+pub use view::{SlotState, SlotView};

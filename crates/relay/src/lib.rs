@@ -5,6 +5,7 @@
 //! [`net`](crate) accepts, `http` answers or upgrades, a `session` reads and writes one socket, and the
 //! `router` carries out what the core decides about slots.
 
+mod admin;
 mod boot;
 pub mod cli;
 pub mod clock;

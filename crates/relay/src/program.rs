@@ -2,6 +2,8 @@
 
 use crate::boot::{Boot, Refusal};
 use crate::cli::{self, Cli, Task};
+use crate::config::Config;
+use crate::config::contracts::Contracts;
 use crate::config::layers::{self, Loaded, Variables};
 use crate::config::report;
 use crate::healthcheck;
@@ -11,6 +13,7 @@ use crate::os::systemd::Inherited;
 use crate::server::{Relay, StartError};
 use crate::{demo, probe, top};
 use std::ffi::OsString;
+use std::io::Write as _;
 use std::process::ExitCode;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
@@ -76,7 +79,7 @@ fn prepare(cli: &Cli) -> Result<ExitCode, ExitCode> {
         .load(&variables)
         .map_err(|refusal| refuse(&Log::start(LogSettings::default()), &refusal))?;
     let log = Log::start(loaded.settings().log());
-    checked(&loaded, &variables, &log).map_err(|refusal| refuse(&log, &refusal))?;
+    let contracts = checked(&loaded, &variables, &log).map_err(|refusal| refuse(&log, &refusal))?;
     let inherited = Inherited::from_environment().map_err(|error| {
         log.write(
             Event::ListenerFailed,
@@ -85,16 +88,21 @@ fn prepare(cli: &Cli) -> Result<ExitCode, ExitCode> {
         log.flush();
         ExitCode::from(EXIT_FAILURE)
     })?;
-    Ok(in_runtime(serve(loaded, log, inherited)))
+    let config = Config {
+        admin_token: contracts.admin_token,
+        ..loaded.config()
+    };
+    Ok(in_runtime(serve(config, log, inherited)))
 }
 
-fn checked(loaded: &Loaded, variables: &Variables, log: &Log) -> Result<(), Refusal> {
+fn checked(loaded: &Loaded, variables: &Variables, log: &Log) -> Result<Contracts, Refusal> {
     let boot = Boot::new(loaded, variables, Privileges::current());
     if let Some(refusal) = boot.refusals().into_iter().next() {
         return Err(refusal);
     }
     boot.remarks(log);
-    boot.prepare(log)
+    boot.prepare(log)?;
+    Ok(boot.into_contracts())
 }
 
 /// The signals a relay listens to.
@@ -125,17 +133,21 @@ impl Signals {
     }
 }
 
-async fn serve(loaded: Loaded, log: Log, inherited: Inherited) -> ExitCode {
+async fn serve(config: Config, log: Log, inherited: Inherited) -> ExitCode {
     let mut signals = match Signals::new() {
         Ok(signals) => signals,
         Err(error) => return fail(EXIT_FAILURE, &format!("cannot listen for signals: {error}")),
     };
-    let relay = match Relay::start_with(loaded.config(), log, inherited).await {
+    let relay = match Relay::start_with(config, log, inherited).await {
         Ok(relay) => relay,
         // The log has said it.
         Err(StartError::Bind { .. }) => return ExitCode::from(EXIT_FAILURE),
         Err(error) => return fail(EXIT_CONFIG, &format!("refusing to start: {error}")),
     };
+    if let Some(line) = relay.admin_line() {
+        // Its reader may be gone; then the token is lost, and a chosen one will do.
+        let _ = writeln!(std::io::stdout(), "{line}");
+    }
     signals.stop(|| relay.reload()).await;
     let hurry = relay.hurry();
     let impatience = async {

@@ -1,11 +1,11 @@
 //! A model of everything around the hub: it does what the effects say, moves numbered frames along the links, and
 //! objects to whatever no peer should ever see.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use relay_core::{
     Claim, Conn, Counts, Effect, Effects, Hub, Input, Instance, Millis, Path, PhoneEnd, Policy,
-    ServerId, invariant,
+    ServerId, SlotState, SlotView, invariant,
 };
 use relay_proto::close::Cause;
 
@@ -18,6 +18,9 @@ pub(crate) struct Shell {
     pub(crate) path: Path,
     policy: Policy,
     holders: BTreeMap<ServerId, Conn>,
+    graces: BTreeSet<ServerId>,
+    /// Since when each slot is what it is.
+    since: BTreeMap<ServerId, Millis>,
     tenures: BTreeMap<ServerId, (u64, Option<u8>)>,
     tick: u64,
     /// The pong that is being processed.
@@ -74,6 +77,8 @@ impl Shell {
             path: Path::Unknown,
             policy,
             holders: BTreeMap::new(),
+            graces: BTreeSet::new(),
+            since: BTreeMap::new(),
             tenures: BTreeMap::new(),
             tick: 0,
             pong: None,
@@ -243,6 +248,7 @@ impl Shell {
             }
         }
         self.check();
+        self.check_views();
         for (server, conn, probe) in questions {
             let path = self.path;
             self.step(&server, Input::Path { conn, probe, path });
@@ -251,14 +257,22 @@ impl Shell {
 
     fn apply_one(&mut self, server: &ServerId, effect: Effect) {
         match effect {
-            Effect::Claimed { conn, how } => self.claimed(server, conn, how),
+            Effect::Claimed { conn, how } => {
+                self.graces.remove(server);
+                self.since.insert(server.clone(), self.now);
+                self.claimed(server, conn, how);
+            }
             Effect::Probing { conn } => self.change_role(conn, &[Role::New], Role::Waiting),
             Effect::ClaimRefused { conn } => self.refused(conn),
             Effect::Displaced { conn } => {
                 self.change_role(conn, &[Role::Holder], Role::Out);
                 self.holders.remove(server);
             }
-            Effect::Released { conn } => assert!(!self.binaries[&conn].open),
+            Effect::Released { conn } => {
+                assert!(!self.binaries[&conn].open);
+                self.graces.insert(server.clone());
+                self.since.insert(server.clone(), self.now);
+            }
             Effect::Probe { conn, probe } => {
                 assert_eq!(
                     self.holders.get(server),
@@ -277,6 +291,7 @@ impl Shell {
             Effect::Registered { conn } => {
                 let phone = self.phones.get_mut(&conn).unwrap();
                 (phone.registered, phone.open) = (true, true);
+                self.since.entry(server.clone()).or_insert(self.now);
             }
             Effect::RegisterRefused { conn, cause } => {
                 let held = self.holders.contains_key(server);
@@ -287,6 +302,7 @@ impl Shell {
                 );
             }
             Effect::GraceExpired => {
+                assert!(self.graces.remove(server));
                 assert!(
                     !self.holders.contains_key(server),
                     "grace is for slots without a holder"
@@ -427,11 +443,64 @@ impl Shell {
         }
     }
 
+    /// Whoever looks at the slots sees what has happened.
+    fn check_views(&mut self) {
+        let phones = self.phones.values().filter(|phone| phone.registered);
+        let mut registered = BTreeMap::<&ServerId, (usize, usize)>::new();
+        for phone in phones {
+            let Some(server) = &phone.server else {
+                continue;
+            };
+            let (phones, parked) = registered.entry(server).or_default();
+            *phones += 1;
+            *parked += usize::from(phone.parked_since.is_some());
+        }
+        let (holders, graces) = (&self.holders, &self.graces);
+        self.since.retain(|server, _| {
+            holders.contains_key(server)
+                || graces.contains(server)
+                || registered.contains_key(server)
+        });
+        let expected = self.since.iter().map(|(server, since)| {
+            let holder = holders.get(server).copied();
+            let state = match (holder, graces.contains(server)) {
+                (Some(_), _) => SlotState::Live,
+                (None, true) => SlotState::Grace,
+                (None, false) => SlotState::Waiting,
+            };
+            let (phones, parked) = registered.get(server).copied().unwrap_or_default();
+            SlotView {
+                server,
+                state,
+                since: *since,
+                holder,
+                phones,
+                parked,
+            }
+        });
+        let expected: Vec<_> = expected.collect();
+        assert_eq!(self.hub.slots_after(None).collect::<Vec<_>>(), expected);
+        for (n, view) in expected.iter().enumerate() {
+            assert_eq!(self.hub.slot(view.server), Some(*view));
+            let behind = self.hub.slots_after(Some(view.server));
+            assert!(behind.eq(expected[n + 1..].iter().copied()));
+        }
+    }
+
     fn check(&self) {
         assert_eq!(invariant::check(&self.hub), Ok(()));
         let phones = self.phones.values();
+        let of_nobody = |server: &&ServerId| {
+            !self.holders.contains_key(*server) && !self.graces.contains(*server)
+        };
+        let registered = phones.clone().filter(|phone| phone.registered);
+        let servers: BTreeSet<_> = registered
+            .filter_map(|phone| phone.server.as_ref())
+            .collect();
         let reality = Counts {
             binaries: self.holders.len(),
+            grace: self.graces.len(),
+            waiting: servers.into_iter().filter(of_nobody).count(),
             phones: phones.clone().filter(|phone| phone.registered).count(),
             parked: phones
                 .clone()

@@ -51,6 +51,11 @@ impl<'a> Boot<'a> {
         checks.iter().filter_map(|check| check(self)).collect()
     }
 
+    /// What the environment asserts, once nothing is refused.
+    pub(crate) fn into_contracts(self) -> Contracts {
+        self.contracts.unwrap_or_default()
+    }
+
     /// Says what is not refused but should be known.
     pub(crate) fn remarks(&self, log: &Log) {
         if let Some(err) = self.privileges.excess() {

@@ -1,6 +1,7 @@
 //! What the environment asserts about the deployment. These variables are no settings: a value that is not
 //! exactly right is refused instead of being guessed at.
 
+use super::AdminToken;
 use super::layers::Variables;
 use crate::boot::Refusal;
 use crate::observe::log::{Event, Key};
@@ -17,11 +18,14 @@ pub(crate) const SINGLE_INSTANCE: &str = "PYRYCODE_RELAY_SINGLE_INSTANCE";
 /// A Google service-account key, for push.
 pub(crate) const FCM_CREDENTIALS: &str = "PYRYCODE_RELAY_FCM_CREDENTIALS";
 
+/// What closing a slot or a phone on the admin page takes.
+pub(crate) const ADMIN_TOKEN: &str = "PYRYCODE_RELAY_ADMIN_TOKEN";
+
 /// Set by a platform that can start several instances.
 const FLY_APP_NAME: &str = "FLY_APP_NAME";
 
 /// The deployment, as its environment describes it.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Contracts {
     pub(crate) production: bool,
     pub(crate) single_instance: bool,
@@ -29,6 +33,7 @@ pub(crate) struct Contracts {
     pub(crate) push: bool,
     /// The platform can start several instances.
     pub(crate) scales_out: bool,
+    pub(crate) admin_token: Option<AdminToken>,
 }
 
 impl Contracts {
@@ -49,6 +54,14 @@ impl Contracts {
                 true
             }
         };
+        let admin_token = variables.get(ADMIN_TOKEN).map(|value| {
+            AdminToken::new(value).map_err(|reason| {
+                malformed(ADMIN_TOKEN, reason).fix(
+                    "set it to at least 16 printable ASCII characters, or unset it for a random one",
+                )
+            })
+        });
+        let admin_token = admin_token.transpose()?;
         let scales_out = variables
             .get(FLY_APP_NAME)
             .is_some_and(|name| !name.is_empty());
@@ -57,6 +70,7 @@ impl Contracts {
             single_instance,
             push,
             scales_out,
+            admin_token,
         })
     }
 }
@@ -152,6 +166,25 @@ mod tests {
         }
         assert!(read(&[("FLY_APP_NAME", "a")]).unwrap().scales_out);
         assert!(!read(&[("FLY_APP_NAME", "")]).unwrap().scales_out);
+    }
+
+    #[test]
+    fn an_admin_token_that_cannot_be_used_is_not_repeated() {
+        let token = |value| read(&[(ADMIN_TOKEN, value)]);
+        assert!(
+            token("correct-horse-battery")
+                .unwrap()
+                .admin_token
+                .is_some()
+        );
+        assert_eq!(read(&[]).unwrap().admin_token, None);
+        for bad in ["", "secret", "secret secret secret"] {
+            let said = token(bad).unwrap_err();
+            assert!(
+                said.contains(ADMIN_TOKEN) && !said.contains("secret"),
+                "{said}"
+            );
+        }
     }
 
     #[test]

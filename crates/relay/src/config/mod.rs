@@ -5,6 +5,7 @@ pub(crate) mod contracts;
 pub(crate) mod layers;
 pub(crate) mod report;
 pub(crate) mod settings;
+mod token;
 
 use crate::observe::log::LogSettings;
 use ipnet::IpNet;
@@ -16,6 +17,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 pub use address::ListenAddress;
+pub use token::AdminToken;
 
 /// What the public listener speaks.
 #[derive(Clone, Debug)]
@@ -143,7 +145,7 @@ impl Proxies {
 pub struct Config {
     /// The listener of the public routes.
     pub public: Option<Public>,
-    /// Loopback address of `/metrics`; `None`: no such listener.
+    /// Loopback address of `/metrics` and the admin page; `None`: no such listener.
     pub metrics_listen: Option<SocketAddr>,
     /// `host:port` of the health routes alone; `None`: no such listener.
     pub health_listen: Option<String>,
@@ -192,6 +194,12 @@ pub struct Config {
     pub shutdown_timeout: Duration,
     /// How log lines look, and which there are.
     pub log: LogSettings,
+    /// Figures of the process among the metrics.
+    pub process_metrics: bool,
+    /// Server-ids on the admin page, instead of a hash of them.
+    pub admin_show_ids: bool,
+    /// What closing a slot or a phone takes; `None`: a random one is made.
+    pub admin_token: Option<AdminToken>,
 }
 
 impl Default for Config {
@@ -221,6 +229,9 @@ impl Default for Config {
             drain: Duration::ZERO,
             shutdown_timeout: Duration::from_secs(10),
             log: LogSettings::default(),
+            process_metrics: false,
+            admin_show_ids: false,
+            admin_token: None,
         }
     }
 }
@@ -258,6 +269,9 @@ impl Loaded {
             drain: s.drain,
             shutdown_timeout: s.shutdown_timeout,
             log: s.log(),
+            process_metrics: s.process_metrics,
+            admin_show_ids: s.admin_show_ids,
+            admin_token: None,
         }
     }
 }

@@ -5,7 +5,9 @@
 //! Lines are written by a thread of their own behind a bounded queue: a stalled reader of standard
 //! error costs log lines (counted, and said in the log), never a delay for a peer.
 
+use super::recent::Recent;
 use super::text;
+pub use super::vocabulary::{Event, Key, Level};
 use std::io::Write;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -17,170 +19,6 @@ const QUEUE_LINES: usize = 8192;
 
 /// Characters of a value; what is longer is cut, and ends with an ellipsis.
 const LONGEST_VALUE: usize = 256;
-
-/// How much a record matters.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum)]
-pub enum Level {
-    /// Something normal happened.
-    #[default]
-    Info,
-    /// A peer or the machine misbehaves.
-    Warn,
-    /// The relay cannot do its work.
-    Error,
-}
-
-macro_rules! events {
-    ($($variant:ident $level:ident $name:literal),* $(,)?) => {
-        /// Every event the relay logs.
-        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-        pub enum Event { $(#[doc = $name] $variant),* }
-
-        impl Event {
-            /// Every event.
-            pub const ALL: &[Self] = &[$(Self::$variant),*];
-
-            /// The `msg` of its line.
-            pub fn name(self) -> &'static str { match self { $(Self::$variant => $name),* } }
-
-            /// The level of its line.
-            pub fn level(self) -> Level { match self { $(Self::$variant => Level::$level),* } }
-        }
-    };
-}
-
-events! {
-    ServerClaimed Info "server_claimed",
-    ServerIdTakeover Info "server_id_takeover",
-    ServerIdConflict Info "server_id_conflict",
-    ServerReleased Info "server_released",
-    ServerResumed Info "server_resumed",
-    PhoneRegistered Info "phone_registered",
-    PhoneRegisterNoServer Info "phone_register_no_server",
-    PhoneRegisterAtCap Info "phone_register_at_cap",
-    PhoneParked Info "phone_parked",
-    PhoneUnregistered Info "phone_unregistered",
-    PhoneCloseNoticeSendFailed Info "phone_close_notice_send_failed",
-    PhoneForwarderReadEnd Info "phone_forwarder_read_end",
-    PhoneForwarderMarshalErr Warn "phone_forwarder_marshal_err",
-    PhoneForwarderNoBinary Info "phone_forwarder_no_binary",
-    PhoneForwarderSendFailed Info "phone_forwarder_send_failed",
-    BinaryForwarderReadEnd Info "binary_forwarder_read_end",
-    BinaryForwarderUnmarshalErr Warn "binary_forwarder_unmarshal_err",
-    BinaryForwarderPushWakeDropped Warn "binary_forwarder_push_wake_dropped",
-    BinaryForwarderUnknownConnId Warn "binary_forwarder_unknown_conn_id",
-    BinaryForwarderPhoneEnqueueFailed Info "binary_forwarder_phone_enqueue_failed",
-    BinaryForwarderPhoneSendFailed Info "binary_forwarder_phone_send_failed",
-    BinaryForwarderCloseFrameSendFailed Info "binary_forwarder_close_frame_send_failed",
-    BinaryForwarderPhoneClosed Info "binary_forwarder_phone_closed",
-    RateLimited Warn "rate_limited",
-    RedialLimited Warn "redial_limited",
-    ConnCapReached Warn "conn_cap_reached",
-    IpConnCapReached Warn "ip_conn_cap_reached",
-    AcceptFailed Warn "accept_failed",
-    LogLinesDropped Warn "log_lines_dropped",
-    ConnectionsDropped Warn "connections_dropped",
-    Starting Info "starting",
-    StartingMetricsListener Info "starting metrics listener",
-    StartingHealthListener Info "starting health listener",
-    StartingHttpListener Info "starting http listener",
-    UnusedSocket Warn "inherited socket is not used",
-    Privileged Warn "running with more privileges than needed",
-    LimitsBeyondMachine Warn "limits are beyond what this machine can hold",
-    UnknownVariable Warn "environment variable names no setting",
-    PushUnavailable Warn "push off: this version cannot send",
-    PushOff Info "push off: PYRYCODE_RELAY_FCM_CREDENTIALS unset",
-    ShutdownSignal Info "shutdown signal received; draining",
-    ShutdownComplete Info "shutdown complete",
-    ShutdownDeadlineExceeded Warn "shutdown deadline exceeded; force-closed listeners",
-    DrainIncomplete Warn "drain incomplete",
-    ListenerFailed Error "listener failed",
-    ListenerErrorDraining Error "listener error; draining",
-    ReloadRequested Info "reload requested",
-    RefusedNoMode Error "refusing to start: neither --domain nor --insecure-listen given",
-    RefusedInsecure Error "refusing to start: --insecure-listen is mutually exclusive with the TLS settings",
-    RefusedMaxConnections Error "refusing to start: invalid --max-connections",
-    RefusedEnvironment Error "refusing to start: invalid env-var config",
-    RefusedMultiInstance Error "refusing to start: multi-instance deploy detected",
-    RefusedProduction Error "refusing to start: production-mode misconfiguration",
-    RefusedCapabilities Error "refusing to start: unexpected Linux capabilities",
-    RefusedSettings Error "refusing to start: unusable settings",
-    RefusedFile Error "refusing to start: invalid configuration file",
-    RefusedMetricsListen Error "refusing to start: invalid --metrics-listen address",
-    RefusedCertificate Error "refusing to start: unusable certificate files",
-    RefusedListenAddress Error "refusing to start: invalid listener address",
-    AutocertSetupFailed Error "autocert setup failed",
-    CertCacheTightened Info "tightened cert cache dir perms",
-    CertificateSelfSigned Info "certificate_self_signed",
-    CertificateLoaded Info "certificate_loaded",
-    CertificateUnfit Warn "certificate_unfit",
-    CertificateReloadFailed Warn "certificate_reload_failed",
-    CertificateIssued Info "certificate_issued",
-    CertificateChallengeFailed Warn "certificate_challenge_failed",
-    CertificateRenewalFailed Warn "certificate_renewal_failed",
-    CertificateCacheUnusable Warn "certificate_cache_unusable",
-    CertificateCacheWriteFailed Warn "certificate_cache_write_failed",
-    CertificateCacheWritten Info "certificate_cache_written",
-}
-
-macro_rules! keys {
-    ($($variant:ident $name:literal),* $(,)?) => {
-        /// Every key a record may carry.
-        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-        pub enum Key { $(#[doc = $name] $variant),* }
-
-        impl Key {
-            /// Every key.
-            pub const ALL: &[Self] = &[$(Self::$variant),*];
-
-            /// Its spelling.
-            pub fn name(self) -> &'static str { match self { $(Self::$variant => $name),* } }
-        }
-    };
-}
-
-keys! {
-    ServerId "server_id",
-    ConnId "conn_id",
-    BinaryConnId "binary_conn_id",
-    DeviceName "device_name",
-    Remote "remote",
-    BinaryVersion "binary_version",
-    Err "err",
-    Path "path",
-    CloseCode "close_code",
-    Version "version",
-    Mode "mode",
-    Listen "listen",
-    MaxConnections "max_connections",
-    Addr "addr",
-    Count "count",
-    Value "value",
-    Fix "fix",
-    EnvVar "env_var",
-    Reason "reason",
-    BypassEnvVar "bypass_env_var",
-    EffectiveUid "effective_uid",
-    Domain "domain",
-    CertCache "cert_cache",
-    HttpsProxyProtocol "https_proxy_protocol",
-    Fingerprint "fingerprint",
-    From "from",
-    To "to",
-    NotAfter "not_after",
-    RetryIn "retry_in",
-    Challenge "challenge",
-}
-
-impl Key {
-    /// Whether its values are numbers, which JSON writes without quotes.
-    fn is_number(self) -> bool {
-        matches!(
-            self,
-            Self::CloseCode | Self::Count | Self::MaxConnections | Self::EffectiveUid
-        )
-    }
-}
 
 /// Where log lines go.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -226,6 +64,7 @@ impl LogSettings {
 /// A handle for writing records; cheap to clone.
 #[derive(Clone)]
 pub struct Log {
+    recent: Arc<Recent>,
     queue: Option<SyncSender<Message>>,
     dropped: Arc<AtomicU64>,
     format: Format,
@@ -245,6 +84,7 @@ impl Log {
     /// Starts the log.
     pub fn start(settings: LogSettings) -> Self {
         let mut log = Self {
+            recent: Arc::default(),
             queue: None,
             dropped: Arc::new(AtomicU64::new(0)),
             format: settings.format,
@@ -264,6 +104,9 @@ impl Log {
 
     /// Writes one record. Never blocks.
     pub fn write(&self, event: Event, fields: &[(Key, &dyn std::fmt::Display)]) {
+        let stray = fields.iter().find(|(key, _)| !event.keys().contains(key));
+        debug_assert!(stray.is_none(), "{event:?} has no {:?}", stray.map(|s| s.0));
+        self.recent.note(event, fields);
         let Some(queue) = self.queue.as_ref().filter(|_| event.level() >= self.level) else {
             return;
         };
@@ -271,6 +114,11 @@ impl Log {
         if let Err(TrySendError::Full(_)) = queue.try_send(line) {
             self.dropped.fetch_add(1, Ordering::Relaxed);
         }
+    }
+
+    /// What was written lately, whatever the level of the log.
+    pub(crate) fn recent(&self) -> &Recent {
+        &self.recent
     }
 
     /// Waits until what was written before is out, for a second at most.
@@ -293,17 +141,12 @@ impl Log {
 
 fn render(format: Format, event: Event, fields: &[(Key, &dyn std::fmt::Display)]) -> String {
     let time = humantime::format_rfc3339_millis(SystemTime::now()).to_string();
-    let level = match event.level() {
-        Level::Info => "INFO",
-        Level::Warn => "WARN",
-        Level::Error => "ERROR",
-    };
     let mut record = match format {
         Format::Text => text::Record::text(),
         Format::Json => text::Record::json(),
     };
     record.push("time", &time, false);
-    record.push("level", level, false);
+    record.push("level", event.level().name(), false);
     record.push("msg", event.name(), false);
     for (key, value) in fields {
         let mut value = value.to_string();
@@ -313,7 +156,7 @@ fn render(format: Format, event: Event, fields: &[(Key, &dyn std::fmt::Display)]
 }
 
 /// Peers choose some of the values: a long one must fill neither the queue nor the disk.
-fn shortened(value: &mut String) -> &str {
+pub(super) fn shortened(value: &mut String) -> &str {
     if let Some((end, _)) = value.char_indices().nth(LONGEST_VALUE) {
         value.truncate(end);
         value.push('…');
@@ -407,13 +250,5 @@ mod tests {
             line.ends_with("}\n") && line.matches('\n').count() == 1,
             "{line}"
         );
-    }
-
-    #[test]
-    fn names_are_unique() {
-        let mut names: Vec<_> = Event::ALL.iter().map(|e| e.name()).collect();
-        names.sort_unstable();
-        names.dedup();
-        assert_eq!(names.len(), Event::ALL.len());
     }
 }

@@ -97,12 +97,12 @@ impl Writer {
         self.items.front().map(|(item, _)| item)
     }
 
-    /// Writes once. Items may be complete afterwards: see [`Self::pop_written`].
+    /// Writes once, and says how many bytes. Items may be complete afterwards: see [`Self::pop_written`].
     pub(super) fn poll_write<S: AsyncWrite + Unpin>(
         &mut self,
         socket: &mut S,
         cx: &mut Context<'_>,
-    ) -> Poll<io::Result<()>> {
+    ) -> Poll<io::Result<usize>> {
         let mut slices: Vec<IoSlice<'_>> = Vec::with_capacity(3 * self.items.len());
         let mut skip = self.offset;
         for (item, _) in &self.items {
@@ -114,6 +114,6 @@ impl Writer {
             return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
         }
         self.offset += written;
-        Poll::Ready(Ok(()))
+        Poll::Ready(Ok(written))
     }
 }
