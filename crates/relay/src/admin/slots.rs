@@ -220,16 +220,18 @@ fn phone(peer: &Peer, now: Millis) -> Option<Phone> {
         return None;
     };
     let (up, down) = (Direction::phone_to_binary, Direction::binary_to_phone);
+    // A statement of its own: it lets the lock go, which the bytes below need again.
+    let state = match &peer.lock().route {
+        _ if peer.is_ending() => "closing",
+        Route::To(_) => "linked",
+        Route::Parked(_) => "parked",
+        Route::Ask => "waiting",
+    };
     Some(Phone {
         phone: format!("{suffix:08x}"),
         device_name: Some(peer.label.to_string()).filter(|name| !name.is_empty()),
         remote: peer.remote.to_string(),
-        state: match &peer.lock().route {
-            _ if peer.is_ending() => "closing",
-            Route::To(_) => "linked",
-            Route::Parked(_) => "parked",
-            Route::Ask => "waiting",
-        },
+        state,
         connected_seconds: peer.connected_seconds(now),
         queue_bytes: peer.queued_bytes(),
         frames_up: peer.tally.count(up),
