@@ -99,7 +99,7 @@ fn frames(s: &Summary) -> Figure {
 fn latency(s: &Summary) -> Figure {
     let sample = &s.sample;
     let text = format!(
-        "p50 {}, p99 {} in the relay; heartbeat p50 {}, p99 {}",
+        "p50 {}, p99 {}; heartbeat p50 {}, p99 {}",
         micros(sample.latency_p50_us),
         micros(sample.latency_p99_us),
         millis(sample.heartbeat_p50_ms),
@@ -235,7 +235,7 @@ mod tests {
         assert_eq!(figures[0].text, "3 daemons, 12 phones; 1 phone waiting");
         assert_eq!(
             figures[4].text,
-            "p50 40 µs, p99 1.2 ms in the relay; heartbeat p50 –, p99 –"
+            "p50 40 µs, p99 1.2 ms; heartbeat p50 –, p99 –"
         );
         assert_eq!(
             figures[8].text,

@@ -107,7 +107,7 @@ mod tests {
             "slots        3 live, 1 in grace, 0 waiting",
             "connections  15 of 20,000; 0 of 1,000 unanswered; 1/s let in, 0/s refused",
             "frames       12/s up, 1,456/s down; 2.0 KiB/s in, 3.0 MiB/s out",
-            "latency      p50 40 µs, p99 1.2 ms in the relay; heartbeat p50 –, p99 –",
+            "latency      p50 40 µs, p99 1.2 ms; heartbeat p50 –, p99 –",
             "since start  3,345 frames, 4.8 MiB in, 5.7 MiB out; 40 let in, 2 refused",
             "changes      takeovers 1, reclaims 5, resumes 3, evictions 0, graces over 1",
             "buffers      0 B of 1.0 GiB queued (highest 12 KiB); 0 B of 32 MiB kept for waiting phones",
