@@ -37,6 +37,7 @@ mod process;
 mod proxies;
 mod raw;
 mod relay;
+mod terminal;
 mod transport;
 mod vocabulary;
 mod wire;
@@ -58,6 +59,7 @@ pub use privileges::{as_nobody, is_root};
 pub use proxies::{Proxy, packaged, server_program};
 pub use raw::{Frame, Raw, masked, op};
 pub use relay::{Refused, Relay};
+pub use terminal::Terminal;
 pub use transport::{HOST, Stream, Transport, Trust, certificate, tcp_from, tls};
 pub use vocabulary::complaint;
 pub use wire::{

@@ -24,3 +24,4 @@ mod router;
 pub mod server;
 pub mod session;
 mod start;
+pub mod top;

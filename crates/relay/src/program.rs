@@ -9,7 +9,7 @@ use crate::observe::log::{Event, Key, Log, LogSettings};
 use crate::os::privileges::Privileges;
 use crate::os::systemd::Inherited;
 use crate::server::{Relay, StartError};
-use crate::{demo, probe};
+use crate::{demo, probe, top};
 use std::ffi::OsString;
 use std::io::Write as _;
 use std::process::ExitCode;
@@ -40,6 +40,15 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         },
         Task::Demo(args) => in_runtime(demo::run(args.clone())),
         Task::Probe(args) => in_runtime(probe::run(args.clone())),
+        Task::Top(args) => {
+            let settings = args
+                .needs_settings()
+                .then(|| cli.load(&layers::variables()));
+            match settings.transpose() {
+                Ok(loaded) => in_runtime(top::run(args.clone(), loaded)),
+                Err(refusal) => fail(EXIT_CONFIG, &refusal),
+            }
+        }
     }
 }
 
