@@ -69,7 +69,7 @@ impl Scale {
             repetitions,
             warm_up: ms(500),
             measure: ms(1500),
-            few: 5_000.min(most / 4),
+            few: 5_000.min(most / 3),
             many: 19_000.min(most),
             slots: (19_000.min(most) - slots_with_phones).min(10_000),
             slots_with_phones,

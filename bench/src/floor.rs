@@ -3,14 +3,13 @@
 
 use std::io::{self, Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::path::Path;
 use std::time::Duration;
 
 use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::dial::Dialler;
 use crate::link::Link;
-use crate::machine::{Process, Server, free_addr};
+use crate::machine::{Process, Server, THIS, free_addr};
 use crate::poll::{Poll, now};
 
 /// A floor and its far side, which is in this process.
@@ -27,7 +26,7 @@ impl Floor {
         let addr = free_addr()?;
         let to = back.local_addr()?;
         let args = ["floor".to_owned(), addr.to_string(), to.to_string()];
-        let server = Process::serve(Path::new("/proc/self/exe"), &args, addr)?;
+        let server = Process::serve(THIS.as_ref(), &args, addr)?;
         // Waiting for it to listen made a connection of its own.
         drop(back.accept()?);
         Ok(Self {

@@ -16,9 +16,6 @@ use crate::report::{Row, Target};
 /// What each phone sends and gets back, in bytes: more than a socket is read with in one small piece.
 const FRAME_BYTES: usize = 4096;
 
-/// Between pings, where we can choose: a heartbeat every 30 s would not need other memory.
-const PING_INTERVAL: &str = "--ping-interval=3s";
-
 /// For every connection to be pinged by a relay whose heartbeat we don't know.
 const HEARTBEAT: Duration = Duration::from_secs(40);
 
@@ -54,7 +51,12 @@ fn name(scale: &Scale, what: &str) -> String {
 /// remark if the relay did not ping all of them.
 fn slope(bench: &Bench, keys: Option<&Keys>) -> io::Result<(f64, Option<String>)> {
     let scale = &bench.scale;
-    let server = start_relay(&bench.subject, free_addr()?, keys, &[PING_INTERVAL])?;
+    // Where we can choose: a heartbeat every 30 s would not need other memory.
+    let ping_interval = match scale.quick {
+        true => "--ping-interval=500ms",
+        false => "--ping-interval=3s",
+    };
+    let server = start_relay(&bench.subject, free_addr()?, keys, &[ping_interval])?;
     let mut crowd = Crowd::new(&server)?;
     crowd.grow(scale.few, keys)?;
     let few = crowd.settled(&server)?;

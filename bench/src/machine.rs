@@ -5,19 +5,20 @@ use std::io;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, OnceLock, PoisonError};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, kill_process, setrlimit};
-use rustix::thread::{CpuSet, sched_setaffinity};
+use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
 use crate::stats::median;
 
-/// The core of the relay, and of the floor.
-const SERVER_CORE: usize = 0;
-/// The core of this process.
-const GENERATOR_CORE: usize = 1;
+/// This program.
+pub(crate) const THIS: &str = "/proc/self/exe";
+
+/// The core of the relay, the core of the floor; and that of this process. One for both if there is no other.
+static CORES: OnceLock<[usize; 2]> = OnceLock::new();
 
 /// A core this busy has no time left.
 const FULL: f64 = 0.95;
@@ -25,7 +26,11 @@ const FULL: f64 = 0.95;
 /// Prepares this process: on a core of its own, and with as many descriptors as it may have. Returns
 /// their number.
 pub(crate) fn prepare() -> io::Result<u64> {
-    pin(GENERATOR_CORE)?;
+    let mine = sched_getaffinity(None)?;
+    let mut allowed = (0..CpuSet::MAX_CPU).filter(|core| mine.is_set(*core));
+    let server = allowed.next().unwrap_or(0);
+    let cores = [server, allowed.next().unwrap_or(server)];
+    pin(CORES.get_or_init(|| cores)[1])?;
     let limit = getrlimit(Resource::Nofile);
     let raised = Rlimit {
         current: limit.maximum,
@@ -37,16 +42,8 @@ pub(crate) fn prepare() -> io::Result<u64> {
     })
 }
 
-/// Keeps this thread, and what it starts from now on, on one core. On a machine with one core there is
-/// nothing to choose.
+/// Keeps this thread, and what it starts from now on, on one core.
 fn pin(core: usize) -> io::Result<()> {
-    if fs::read_to_string("/proc/cpuinfo")?
-        .matches("processor\t")
-        .count()
-        < 2
-    {
-        return Ok(());
-    }
     let mut cores = CpuSet::new();
     cores.set(core);
     Ok(sched_setaffinity(None, &cores)?)
@@ -86,9 +83,10 @@ impl Process {
             .stdout(output)
             .stderr(Stdio::null());
         // The child inherits where its parent runs, so all of its threads start there.
-        pin(SERVER_CORE)?;
+        let [server, generator] = *CORES.get().unwrap_or(&[0, 0]);
+        pin(server)?;
         let child = command.spawn();
-        pin(GENERATOR_CORE)?;
+        pin(generator)?;
         let child = child?;
         STARTED
             .lock()
@@ -175,10 +173,7 @@ impl Server {
         let pid = self
             .pid
             .ok_or_else(|| io::Error::other("its process is not known"))?;
-        let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-        let kib = line.and_then(|line| line.trim().strip_suffix(" kB")?.parse::<u64>().ok());
-        Ok(kib.ok_or_else(|| io::Error::other("no VmRSS"))? * 1024)
+        resident_bytes(pid)
     }
 
     /// Runs `work` and tells what it cost.
@@ -227,6 +222,14 @@ impl Load {
     }
 }
 
+/// Memory a process has resident, in bytes.
+pub(crate) fn resident_bytes(pid: u32) -> io::Result<u64> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let kib = line.and_then(|line| line.trim().strip_suffix(" kB")?.parse::<u64>().ok());
+    Ok(kib.ok_or_else(|| io::Error::other("no VmRSS"))? * 1024)
+}
+
 /// Processor time this process has used, in nanoseconds.
 fn own_cpu_ns() -> io::Result<u64> {
     cpu_ns("/proc/self/task")
@@ -247,6 +250,64 @@ fn cpu_ns(tasks: &str) -> io::Result<u64> {
             .unwrap_or(0);
     }
     Ok(sum)
+}
+
+/// Who used the two cores since it was made.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Usage {
+    since: Instant,
+    ticks: Ticks,
+}
+
+/// Hundredths of a second on a processor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Ticks {
+    /// Of the two cores, by whomever, the host included.
+    busy: u64,
+    /// Of this process and its children that have ended.
+    own: u64,
+}
+
+impl Usage {
+    pub(crate) fn start() -> io::Result<Self> {
+        let (since, ticks) = (Instant::now(), Ticks::now()?);
+        Ok(Self { since, ticks })
+    }
+
+    /// The share of the cores that neither this process nor those it started have used, 0 to 1.
+    pub(crate) fn others(&self) -> io::Result<f64> {
+        let now = Ticks::now()?;
+        let busy = now.busy - self.ticks.busy;
+        let others = busy.saturating_sub(now.own - self.ticks.own);
+        Ok(others as f64 / 100.0 / self.since.elapsed().as_secs_f64() / 2.0)
+    }
+}
+
+impl Ticks {
+    fn now() -> io::Result<Self> {
+        let stat = fs::read_to_string("/proc/stat")?;
+        let own = fs::read_to_string("/proc/self/stat")?;
+        Ok(Self::read(&stat, &own, CORES.get().unwrap_or(&[0, 0])))
+    }
+
+    /// From `/proc/stat` and `/proc/self/stat`, as proc(5) has them.
+    fn read(stat: &str, own: &str, cores: &[usize; 2]) -> Self {
+        let number = |text: &str| text.parse::<u64>().unwrap_or(0);
+        let core = |core: &usize| {
+            let name = format!("cpu{core} ");
+            let line = stat.lines().find_map(|line| line.strip_prefix(&name));
+            let fields: Vec<u64> = line.unwrap_or("").split(' ').map(number).collect();
+            // user, nice, system, (idle, iowait,) irq, softirq, steal
+            let counted = [0, 1, 2, 5, 6, 7].map(|field| fields.get(field).unwrap_or(&0));
+            counted.into_iter().sum::<u64>()
+        };
+        // utime, stime, cutime, cstime follow eleven fields behind the name in parentheses.
+        let fields = own.rsplit(')').next().unwrap_or("").split_whitespace();
+        Self {
+            busy: cores.iter().map(core).sum(),
+            own: fields.skip(11).take(4).map(number).sum(),
+        }
+    }
 }
 
 /// A loopback address nobody listens on.
@@ -277,6 +338,15 @@ pub(crate) fn describe() -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn ticks_are_those_of_the_two_cores_and_of_this_process() {
+        let stat = "cpu  9 9 9 9 9 9 9 9 9 9\ncpu0 1 2 3 1000 1000 4 5 6 7 8\ncpu1 10 0 0 50 0 0 0 0 0 0\n\
+                    cpu11 500 0 0 0 0 0 0 0 0 0\n";
+        let own = "7 (a ) b) R 1 2 3 4 5 6 7 8 9 10 100 20 3 4 99 99";
+        let ticks = Ticks::read(stat, own, &[0, 1]);
+        assert_eq!((ticks.busy, ticks.own), (31, 127));
+    }
 
     #[test]
     fn a_slow_generator_is_named() {

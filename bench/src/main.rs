@@ -1,7 +1,7 @@
 //! What a relay costs. Run it on an otherwise idle Linux machine with two cores or more:
 //!
 //! ```text
-//! cargo build --release -p pyrycode-relay --bins --example memory && cargo run --release -p relay-bench
+//! cargo build --release -p pyrycode-relay -p relay-bench && target/release/relay-bench
 //! ```
 //!
 //! The relay (a process of its own) is kept on core 0, this program on core 1. Processor time is read from
@@ -23,6 +23,7 @@ mod idle;
 mod latency;
 mod link;
 mod machine;
+mod memory;
 mod peers;
 mod poll;
 mod progress;
@@ -48,6 +49,7 @@ use clap::{Parser, Subcommand};
 use serde_json::json;
 
 use bench::{Bench, Scale};
+use machine::Usage;
 use progress::Progress;
 use report::{Absent, Row, Verdict};
 use subject::{Needs, Subject};
@@ -195,23 +197,34 @@ struct Args {
     #[arg(long)]
     check: bool,
     #[command(subcommand)]
-    floor: Option<Floor>,
+    child: Option<Child>,
 }
 
+/// What this program is when it starts itself.
 #[derive(Debug, Subcommand)]
-enum Floor {
+enum Child {
     /// Forward bytes from one address to another (what the relay is compared with)
     #[command(hide = true)]
     Floor {
         listen: SocketAddr,
         dial: SocketAddr,
     },
+    /// Hold sessions in memory
+    #[command(hide = true)]
+    Memory {
+        few: usize,
+        many: usize,
+        ping_ms: u64,
+    },
 }
 
 fn main() -> ExitCode {
     let args = Args::parse();
-    let done = match args.floor {
-        Some(Floor::Floor { listen, dial }) => floor::run(listen, dial).map(|()| true),
+    let done = match args.child {
+        Some(Child::Floor { listen, dial }) => floor::run(listen, dial).map(|()| true),
+        Some(Child::Memory { few, many, ping_ms }) => {
+            memory::run(few, many, ping_ms).map(|()| true)
+        }
         None => measure(&args),
     };
     match done {
@@ -237,6 +250,7 @@ fn measure(args: &Args) -> io::Result<bool> {
         },
         progress: Progress::new(),
     };
+    let usage = Usage::start()?;
     let wanted = |part: &&Part| args.only.is_empty() || args.only.iter().any(|n| n == part.name);
     let parts: Vec<&Part> = PARTS.iter().filter(wanted).collect();
     println!("{}", report::head());
@@ -252,8 +266,14 @@ fn measure(args: &Args) -> io::Result<bool> {
         }
         rows.append(&mut measured);
     }
-    println!("\n{}\n* {REFERENCE}", report::summary(&rows));
-    write(args, &bench, &rows)?;
+    let others = usage.others()?;
+    println!("\n{}", report::summary(&rows));
+    if others > DISTURBED {
+        let percent = others * 100.0;
+        println!("Others used {percent:.0} % of the two cores: measure again when they are idle.");
+    }
+    println!("* {REFERENCE}");
+    write(args, &bench, others, &rows)?;
     let failed = |row: &Row| matches!(row.absent, Some(Absent::Failed(_)));
     let missed = |row: &Row| row.verdict() == Some(Verdict::Missed);
     Ok(!rows
@@ -271,14 +291,15 @@ fn run(bench: &Bench, part: &Part) -> Vec<Row> {
 }
 
 /// The files that were asked for.
-fn write(args: &Args, bench: &Bench, rows: &[Row]) -> io::Result<()> {
+fn write(args: &Args, bench: &Bench, others: f64, rows: &[Row]) -> io::Result<()> {
     let now = humantime::format_rfc3339_seconds(SystemTime::now()).to_string();
     let (relay, machine) = (bench.subject.describe(), machine::describe());
     let repetitions = bench.scale.repetitions;
     if let Some(path) = &args.json {
         let all = json!({
             "relay": relay, "machine": machine, "time": now,
-            "repetitions": repetitions, "quick": bench.scale.quick, "reference": REFERENCE,
+            "repetitions": repetitions, "quick": bench.scale.quick,
+            "others_share_of_the_cores": others, "reference": REFERENCE,
             "rows": rows.iter().map(Row::json).collect::<Vec<_>>(),
         });
         std::fs::write(path, format!("{all:#}\n"))?;
@@ -290,11 +311,18 @@ fn write(args: &Args, bench: &Bench, rows: &[Row]) -> io::Result<()> {
             ("Machine", machine),
             ("When", now),
             ("Repetitions", format!("{repetitions}{kind}")),
+            (
+                "Others",
+                format!("{:.0} % of the two cores", others * 100.0),
+            ),
         ];
         std::fs::write(path, html::page(&about, rows))?;
     }
     Ok(())
 }
+
+/// Beyond this share of the cores, others disturb the figures.
+const DISTURBED: f64 = 0.05;
 
 const REFERENCE: &str = "published figures, from another machine: an order of magnitude";
 
@@ -311,7 +339,7 @@ mod tests {
         assert!(parse("relay-bench --url ws://x:1 --relay x").is_err());
         assert!(parse("relay-bench --pid 1").is_err());
         let floor = parse("relay-bench floor 127.0.0.1:1 127.0.0.1:2").expect("valid");
-        assert!(matches!(floor.floor, Some(Floor::Floor { .. })));
+        assert!(matches!(floor.child, Some(Child::Floor { .. })));
         let other = [
             "relay-bench",
             "--relay",

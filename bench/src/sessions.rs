@@ -1,26 +1,25 @@
 //! Sessions in memory: how small a registered connection is without the sockets under it.
 
 use std::io;
-use std::path::PathBuf;
 
 use crate::bench::Bench;
-use crate::machine::Process;
-use crate::report::{Absent, Row, Target};
-use crate::subject::Subject;
+use crate::machine::{Process, THIS};
+use crate::report::{Row, Target};
 
-/// KiB for each session more, as the program beside the relay tells.
+/// KiB for each session more, in a process of its own that holds nothing else.
 pub(crate) fn run(bench: &Bench) -> io::Result<Vec<Row>> {
-    let (few, many) = (bench.scale.sessions / 5, bench.scale.sessions);
-    let name = format!("session in memory, {few} to {many}");
-    let Some(program) = program(&bench.subject).filter(|program| program.is_file()) else {
-        let why = "no program examples/memory beside the relay; \
-                   build it: cargo build --release -p pyrycode-relay --example memory";
-        return Ok(vec![Row::absent(name, Absent::LeftOut(why.to_owned()))]);
+    let many = bench.scale.sessions;
+    let few = many / 5;
+    let ping_ms = match many {
+        _ if bench.scale.quick => 300,
+        ..300_000 => 5_000,
+        // A core has more than that to do with pings.
+        _ => 30_000,
     };
     let kib = bench.repeat("in a process of its own", || {
-        let ping_ms = if bench.scale.quick { 300 } else { 5_000 };
-        let args = [few, many, ping_ms].map(|number| number.to_string());
-        let output = Process::output(&program, &args)?;
+        let mut args = vec!["memory".to_owned()];
+        args.extend([few, many, ping_ms].map(|number| number.to_string()));
+        let output = Process::output(THIS.as_ref(), &args)?;
         let resident = |count: usize| -> io::Result<f64> {
             let prefix = format!("{count} ");
             let line = output.lines().find_map(|line| line.strip_prefix(&prefix));
@@ -29,16 +28,11 @@ pub(crate) fn run(bench: &Bench) -> io::Result<Vec<Row>> {
         };
         Ok((resident(many)? - resident(few)?) / (many - few) as f64 / 1024.0)
     })?;
-    let row = Row::new(name, "KiB", kib)
+    let note = format!(
+        "of the library this program is built with; a ping every {ping_ms} ms, each answered two of them"
+    );
+    let row = Row::new(format!("session in memory, {few} to {many}"), "KiB", kib)
         .target(Target::median(2.5, Some(1.5)))
-        .note("resident, each pinged and heard at least twice");
+        .note(note);
     Ok(vec![row])
-}
-
-/// Cargo puts it into a folder beside the relay.
-fn program(relay: &Subject) -> Option<PathBuf> {
-    match relay {
-        Subject::Ours(program) => Some(program.with_file_name("examples").join("memory")),
-        _ => None,
-    }
 }

@@ -1,20 +1,20 @@
-//! How much memory a session needs: `memory FEW MANY [PING_MS]` holds FEW, then MANY registered sessions
-//! over streams in memory, waits until each was pinged twice, and prints the count and the resident bytes.
+//! Holds registered sessions over streams in memory, in a process of its own.
+
+use std::io::{self, Write as _, stdout};
+use std::pin::Pin;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll, Waker};
+use std::time::{Duration, Instant};
 
 use pyrycode_relay::config::Config;
 use pyrycode_relay::memory::Registry;
 use pyrycode_relay::observe::log::LogSettings;
 use pyrycode_relay::session::Transport;
-use std::io;
-use std::pin::Pin;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::task::{Context, Poll, Waker};
-use std::time::{Duration, Instant};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::sleep;
 
-/// Phones of each binary.
-const PHONES: usize = 15;
+use crate::dial::{Ids, Leg};
+use crate::machine::resident_bytes;
 
 /// Pings each session must have sent.
 const PINGS: u8 = 2;
@@ -25,28 +25,31 @@ const PATIENCE: Duration = Duration::from_secs(240);
 /// Streams over which enough pings came.
 static PINGED: AtomicUsize = AtomicUsize::new(0);
 
-#[tokio::main]
-async fn main() -> io::Result<()> {
-    let args: Vec<usize> = std::env::args()
-        .skip(1)
-        .flat_map(|arg| arg.parse())
-        .collect();
-    let [few, many, ref ping_ms @ ..] = args[..] else {
-        return Err(io::Error::other("usage: memory FEW MANY [PING_MS]"));
-    };
+/// Holds `few`, then `many` sessions; when each was pinged and answered twice, prints the count and the
+/// resident bytes.
+pub(crate) fn run(few: usize, many: usize, ping_ms: u64) -> io::Result<()> {
+    // As the program's own.
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()?;
+    runtime.block_on(hold([few, many], ping_ms))
+}
+
+async fn hold(counts: [usize; 2], ping_ms: u64) -> io::Result<()> {
     let mut config = Config {
         log: LogSettings::silent(),
         ..Config::default()
     };
-    config.session.ping_interval_ms = ping_ms.first().map_or(5_000, |ms| *ms as u64);
+    config.session.ping_interval_ms = ping_ms;
     let registry = Registry::new(config);
     let mut held = 0;
-    for count in [few, many] {
+    for count in counts {
         while held < count {
-            let server = format!("home-{}", held / (PHONES + 1));
-            match held % (PHONES + 1) {
-                0 => registry.binary(&server, Loop::default()),
-                _ => registry.phone(&server, Loop::default()),
+            let (leg, id) = Ids::member(held);
+            let server = format!("home-{id}");
+            match leg {
+                Leg::Binary => registry.binary(&server, Loop::default()),
+                Leg::Phone => registry.phone(&server, Loop::default()),
             }
             held += 1;
             if held % 1024 == 0 {
@@ -65,16 +68,10 @@ async fn main() -> io::Result<()> {
         if binaries + phones != count {
             return Err(io::Error::other("not all of them are registered"));
         }
-        println!("{count} {}", resident_bytes()?);
+        let resident = resident_bytes(std::process::id())?;
+        writeln!(stdout(), "{count} {resident}")?;
     }
     Ok(())
-}
-
-fn resident_bytes() -> io::Result<u64> {
-    let status = std::fs::read_to_string("/proc/self/status")?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-    let kib = line.and_then(|line| line.trim().strip_suffix(" kB")?.parse::<u64>().ok());
-    Ok(kib.ok_or_else(|| io::Error::other("no VmRSS"))? * 1024)
 }
 
 /// A stream whose far end answers each ping with its pong, and says nothing else.
@@ -139,5 +136,25 @@ impl AsyncWrite for Loop {
 
     fn poll_shutdown(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Poll::Ready(Ok(()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+    #[tokio::test]
+    async fn the_far_end_answers_pings_with_their_payload() {
+        let mut stream = Loop::default();
+        for payload in ["7", "12345678"] {
+            let ping = [&[0x89, payload.len() as u8], payload.as_bytes()].concat();
+            stream.write_all(&ping).await.expect("memory");
+            let mut pong = vec![0; 6 + payload.len()];
+            stream.read_exact(&mut pong).await.expect("memory");
+            assert_eq!(pong[..2], [0x8a, 0x80 | payload.len() as u8]);
+            assert_eq!(&pong[6..], payload.as_bytes());
+        }
+        assert_eq!(stream.pings, 2);
     }
 }
