@@ -1,6 +1,6 @@
 //! Connections in bulk.
 
-use std::io::{self, Read, Write as _};
+use std::io::{self, Read as _, Write as _};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -9,9 +9,10 @@ use relay_proto::headers;
 use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::link::{Keys, Link};
+use crate::wire::{self, Scanner};
 
 /// The longest wait for anything a peer must do next.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Phones of each binary in a crowd: the sixteenth place is left free.
 pub(crate) const PHONES: usize = 15;
@@ -130,22 +131,27 @@ impl Dialler {
     }
 }
 
-/// Reads the response. A relay says nothing after it unasked, unless it turns the peer away.
-fn read_101(stream: &mut impl Read) -> io::Result<()> {
+/// Reads the response. What a relay says after it unasked is a ping, unless it turns the peer away.
+fn read_101(link: &mut Link) -> io::Result<()> {
     let mut response = Vec::new();
     let mut piece = [0; 1024];
     loop {
-        match stream.read(&mut piece)? {
+        match link.read(&mut piece)? {
             0 => return Err(io::ErrorKind::UnexpectedEof.into()),
             count => response.extend_from_slice(&piece[..count]),
         }
         let Some(end) = response.windows(4).position(|window| window == b"\r\n\r\n") else {
             continue;
         };
-        if response.starts_with(b"HTTP/1.1 101") && response.len() == end + 4 {
-            return Ok(());
-        }
-        return Err(turned_away(&response));
+        let (mut pongs, mut welcome) = (Vec::new(), response.starts_with(b"HTTP/1.1 101"));
+        Scanner::new().feed(&response[end + 4..], |frame| {
+            welcome &= frame.opcode == 9;
+            pongs.extend_from_slice(&wire::pong(frame.start));
+        });
+        return match welcome {
+            true => link.write_all(&pongs),
+            false => Err(turned_away(&response)),
+        };
     }
 }
 

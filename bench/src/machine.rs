@@ -3,13 +3,16 @@
 use std::fs;
 use std::io;
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::sync::OnceLock;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, kill_process, setrlimit};
+use rustix::process::{
+    Resource, Rlimit, Signal, getrlimit, set_parent_process_death_signal, setrlimit,
+};
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
 use crate::stats::median;
@@ -49,21 +52,12 @@ fn pin(core: usize) -> io::Result<()> {
     Ok(sched_setaffinity(None, &cores)?)
 }
 
-/// Processes that are to end with this one, however it ends.
-static STARTED: Mutex<Vec<u32>> = Mutex::new(Vec::new());
-
-/// Kills what this process has started and not ended yet.
-pub(crate) fn kill_all() {
-    for pid in STARTED
-        .lock()
-        .unwrap_or_else(PoisonError::into_inner)
-        .iter()
-    {
-        if let Some(pid) = Pid::from_raw(i32::try_from(*pid).unwrap_or(0)) {
-            // It may have ended meanwhile.
-            let _ = kill_process(pid, Signal::KILL);
-        }
-    }
+/// Becomes `program`, on this core, and to be killed when the process that started this one ends, however
+/// that ends. Returns only if that fails.
+pub(crate) fn exec(core: usize, program: &Path, args: &[String]) -> io::Result<()> {
+    pin(core)?;
+    set_parent_process_death_signal(Some(Signal::KILL))?;
+    Err(Command::new(program).args(args).exec())
 }
 
 /// A process on the server's core. Killed when dropped.
@@ -76,22 +70,15 @@ pub(crate) struct Process {
 impl Process {
     /// Starts `program`, silent but for its standard output.
     fn start(program: &Path, args: &[String], output: Stdio) -> io::Result<Self> {
-        let mut command = Command::new(program);
-        command
+        let core = CORES.get().map_or(0, |cores| cores[0]);
+        let child = Command::new(THIS)
+            .args(["exec", &core.to_string()])
+            .arg(program)
             .args(args)
             .stdin(Stdio::null())
             .stdout(output)
-            .stderr(Stdio::null());
-        // The child inherits where its parent runs, so all of its threads start there.
-        let [server, generator] = *CORES.get().unwrap_or(&[0, 0]);
-        pin(server)?;
-        let child = command.spawn();
-        pin(generator)?;
-        let child = child?;
-        STARTED
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .push(child.id());
+            .stderr(Stdio::null())
+            .spawn()?;
         let name = program.display().to_string();
         Ok(Self { child, name })
     }
@@ -140,8 +127,6 @@ impl Drop for Process {
         // Both fail only if it has ended on its own.
         let _ = self.child.kill();
         let _ = self.child.wait();
-        let mut started = STARTED.lock().unwrap_or_else(PoisonError::into_inner);
-        started.retain(|pid| *pid != self.child.id());
     }
 }
 

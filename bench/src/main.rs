@@ -209,6 +209,14 @@ enum Child {
         listen: SocketAddr,
         dial: SocketAddr,
     },
+    /// Start a server so that it does not outlive this program
+    #[command(hide = true)]
+    Exec {
+        core: usize,
+        program: PathBuf,
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<String>,
+    },
     /// Hold sessions in memory
     #[command(hide = true)]
     Memory {
@@ -218,13 +226,24 @@ enum Child {
     },
 }
 
+impl Child {
+    fn run(&self) -> io::Result<()> {
+        match self {
+            Self::Floor { listen, dial } => floor::run(*listen, *dial),
+            Self::Exec {
+                core,
+                program,
+                args,
+            } => machine::exec(*core, program, args),
+            Self::Memory { few, many, ping_ms } => memory::run(*few, *many, *ping_ms),
+        }
+    }
+}
+
 fn main() -> ExitCode {
     let args = Args::parse();
-    let done = match args.child {
-        Some(Child::Floor { listen, dial }) => floor::run(listen, dial).map(|()| true),
-        Some(Child::Memory { few, many, ping_ms }) => {
-            memory::run(few, many, ping_ms).map(|()| true)
-        }
+    let done = match &args.child {
+        Some(child) => child.run().map(|()| true),
         None => measure(&args),
     };
     match done {
@@ -266,10 +285,14 @@ fn measure(args: &Args) -> io::Result<bool> {
         }
         rows.append(&mut measured);
     }
-    let others = usage.others()?;
+    let others = match bench.subject {
+        // It would count as one of them itself.
+        Subject::Running(..) => None,
+        _ => Some(usage.others()?),
+    };
     println!("\n{}", report::summary(&rows));
-    if others > DISTURBED {
-        let percent = others * 100.0;
+    if let Some(share) = others.filter(|share| *share > DISTURBED) {
+        let percent = share * 100.0;
         println!("Others used {percent:.0} % of the two cores: measure again when they are idle.");
     }
     println!("* {REFERENCE}");
@@ -291,7 +314,7 @@ fn run(bench: &Bench, part: &Part) -> Vec<Row> {
 }
 
 /// The files that were asked for.
-fn write(args: &Args, bench: &Bench, others: f64, rows: &[Row]) -> io::Result<()> {
+fn write(args: &Args, bench: &Bench, others: Option<f64>, rows: &[Row]) -> io::Result<()> {
     let now = humantime::format_rfc3339_seconds(SystemTime::now()).to_string();
     let (relay, machine) = (bench.subject.describe(), machine::describe());
     let repetitions = bench.scale.repetitions;
@@ -306,14 +329,15 @@ fn write(args: &Args, bench: &Bench, others: f64, rows: &[Row]) -> io::Result<()
     }
     if let Some(path) = &args.html {
         let kind = if bench.scale.quick { ", quick" } else { "" };
+        let percent = |share| format!("{:.0} % of the two cores", share * 100.0);
         let about = [
             ("Relay", relay),
             ("Machine", machine),
             ("When", now),
             ("Repetitions", format!("{repetitions}{kind}")),
             (
-                "Others",
-                format!("{:.0} % of the two cores", others * 100.0),
+                "Used by others",
+                others.map_or("unknown".to_owned(), percent),
             ),
         ];
         std::fs::write(path, html::page(&about, rows))?;

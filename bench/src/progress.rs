@@ -5,8 +5,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::machine::kill_all;
-
 /// One line that changes, on a terminal; a line for each part otherwise.
 #[derive(Debug)]
 pub(crate) struct Progress {
@@ -84,7 +82,7 @@ fn watch(now: &Mutex<Now>) {
             .is_some_and(|deadline| Instant::now() > deadline)
         {
             eprintln!("\nrelay-bench: {} took too long; giving up", now.part);
-            kill_all();
+            // What it has started is killed with it.
             std::process::exit(1);
         }
     }

@@ -294,6 +294,7 @@ pub(crate) fn short(value: f64) -> String {
     match value.abs() {
         v if v >= 100.0 => format!("{value:.0}"),
         v if v >= 10.0 => format!("{value:.1}"),
+        v if v < 0.1 => format!("{value:.3}"),
         _ => format!("{value:.2}"),
     }
 }
