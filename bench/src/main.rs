@@ -10,6 +10,7 @@
 //! `--relay-args`, or `--url` with `--pid`.
 
 mod accepts;
+mod admin;
 mod bench;
 mod dial;
 mod fairness;
@@ -146,6 +147,12 @@ const PARTS: &[Part] = &[
         "Memory and handshakes of TLS connections",
         Needs::Ours,
         tls::run,
+    ),
+    Part::new(
+        "admin",
+        "Processor time per frame with the admin page open",
+        Needs::Ours,
+        admin::run,
     ),
 ];
 

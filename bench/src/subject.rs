@@ -120,9 +120,15 @@ impl Subject {
             "--rate-burst=0",
             "--redial-burst=0",
         ];
+        // A part that looks at the relay says where.
+        let given = |flag: &&&str| {
+            let name = flag.split('=').next().unwrap_or(flag);
+            own.iter().any(|arg| arg.split('=').next() == Some(name))
+        };
+        let unlimited = unlimited.iter().filter(|flag| !given(flag));
         let args: Vec<String> = own
             .iter()
-            .chain(&unlimited)
+            .chain(unlimited)
             .map(|arg| (*arg).to_owned())
             .collect();
         Process::serve(program, &args, addr)

@@ -44,7 +44,7 @@ fn rows<'a>(figures: &'a Value, part: &str) -> Vec<&'a Value> {
 /// Every part has its figures, each one a number, and those with a target are judged.
 #[test]
 fn a_quick_run_covers_everything() {
-    const PARTS: [(&str, usize); 12] = [
+    const PARTS: [(&str, usize); 13] = [
         ("frames", 6),
         ("latency", 6),
         ("slots", 1),
@@ -57,6 +57,7 @@ fn a_quick_run_covers_everything() {
         ("heartbeats", 1),
         ("sessions", 1),
         ("tls", 5),
+        ("admin", 4),
     ];
     let Some(relay) = relay() else { return };
     let page = std::env::temp_dir().join(format!("relay-bench-{}.html", std::process::id()));

@@ -186,6 +186,8 @@ async fn start<S: Transport, H: Handler>(
     let Some((socket, early)) = bare::<S>(upgraded) else {
         return;
     };
+    let took = accepted_at.elapsed();
+    seat.router.metrics.accept_to_upgrade.observe_time(took);
     serve(seat, handler, socket, early);
 }
 
@@ -198,8 +200,6 @@ pub(crate) fn serve<S: Transport, H: Handler>(
 ) {
     let peer = seat.peer.clone();
     let router = seat.router.clone();
-    let took = accepted_at.elapsed();
-    router.metrics.accept_to_upgrade.observe_time(took);
     let session = Session::new(Start {
         peer,
         socket,
