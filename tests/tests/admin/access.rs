@@ -227,3 +227,23 @@ async fn a_connection_serves_many_requests_and_ends_when_it_is_idle() {
         .await
         .unwrap();
 }
+
+#[tokio::test]
+async fn who_holds_on_to_connections_keeps_others_out_for_a_moment_only() {
+    let relay = relay(&["--header-timeout", "1s"]).await;
+    let mut held = Vec::new();
+    for _ in 0..64 {
+        held.push(connect(&relay).await);
+    }
+    let answered = async || {
+        let mut stream = connect(&relay).await;
+        let request = request("GET", "/metrics", &[("Host", "localhost")]);
+        // It may be gone already.
+        let _ = stream.write_all(request.as_bytes()).await;
+        let mut answer = Vec::new();
+        let _ = stream.read_to_end(&mut answer).await;
+        answer.starts_with(b"HTTP/1.1 200")
+    };
+    assert!(!answered().await, "there is no place");
+    relay_tests::eventually("a place", || async { answered().await.then_some(()) }).await;
+}

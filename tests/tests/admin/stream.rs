@@ -194,6 +194,16 @@ async fn the_page_stays_for_the_drain_and_the_stream_ends_with_it() {
 }
 
 #[tokio::test]
+async fn a_stream_lasts_longer_than_an_answer_may_take() {
+    let relay = relay(&["--http-timeout", "500ms", "--header-timeout", "500ms"]).await;
+    let mut events = Events::open(&relay).await.unwrap();
+    // Twice the time in which a reader must have taken something.
+    for _ in 0..8 {
+        events.next_named("sample").await;
+    }
+}
+
+#[tokio::test]
 async fn who_does_not_read_does_not_keep_the_relay() {
     let mut relay = relay(&[]).await;
     let slotless = get(&relay, "/admin/slots").await;

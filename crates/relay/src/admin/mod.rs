@@ -47,6 +47,9 @@ use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 /// Connections to the listener at once: every stream with as many again for lists, and a few scrapers.
 const PLACES: usize = 64;
 
+/// A stream has something to say each second; who takes nothing for this long, twice, is not reading.
+const PATIENCE: Duration = Duration::from_secs(3);
+
 /// For answers under way to end when the relay stops.
 const LAST_WORDS: Duration = Duration::from_millis(250);
 
@@ -162,6 +165,7 @@ impl Admin {
         let mut connection = pin!(connection);
         let mut stopped = self.stopped.subscribe();
         let (mut seen, mut leaving) = (0, false);
+        let patience = times.whole.max(PATIENCE);
         loop {
             tokio::select! {
                 // Whoever breaks off is on their own.
@@ -170,7 +174,7 @@ impl Admin {
                     leaving = true;
                     connection.as_mut().graceful_shutdown();
                 }
-                () = sleep(times.whole) => {
+                () = sleep(patience) => {
                     let now = moved.load(Ordering::Relaxed);
                     match (std::mem::replace(&mut seen, now) == now, leaving) {
                         (false, _) => {}
