@@ -5,7 +5,7 @@ use aws_lc_rs::digest::{SHA256, digest};
 use std::ffi::OsStr;
 use std::fmt;
 
-/// What an operator must know to close a slot or a phone. Nothing prints it but [`Self::reveal`].
+/// What an operator must know to close a slot or a phone. Nothing prints it by accident.
 #[derive(Clone)]
 pub struct AdminToken(Box<str>);
 

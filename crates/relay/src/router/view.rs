@@ -7,8 +7,12 @@ use relay_core::{Millis, ServerId, SlotState, SlotView};
 use relay_proto::close::Cause;
 use std::sync::Arc;
 
-/// Slots that are looked at before others get the lock.
+/// Slots that are looked at before others can get the lock: some ten microseconds' worth.
 const AT_ONCE: usize = 64;
+
+/// Slots after which the processor is offered to others. More often, a list would take long on a busy machine, where
+/// each offer is taken.
+const PAUSE: usize = 16 * AT_ONCE;
 
 /// One slot at one moment.
 #[derive(Clone)]
@@ -99,7 +103,7 @@ impl Router {
     /// Shows slots to `see` until it has seen enough.
     fn look(&self, mut see: impl FnMut(SlotSnapshot) -> bool) {
         let mut last = None;
-        loop {
+        for round in 1.. {
             let state = self.lock();
             let views = state.hub.slots_after(last.as_ref()).take(AT_ONCE);
             let mut some: Vec<_> = views.map(|view| SlotSnapshot::new(&state, view)).collect();
@@ -107,8 +111,10 @@ impl Router {
             for slot in some.iter_mut().filter(|slot| slot.table.is_none()) {
                 slot.hash = self.hasher.hash(&slot.server);
             }
-            // Whoever waits for the lock was woken just now, and would find it taken again.
-            std::thread::yield_now();
+            if round * AT_ONCE % PAUSE == 0 {
+                // Whoever waits for the lock is woken now, and may find it taken again each time.
+                std::thread::yield_now();
+            }
             let Some(end) = some.last() else { return };
             last = Some(end.server.clone());
             if !some.into_iter().all(&mut see) {
