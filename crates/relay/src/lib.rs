@@ -13,6 +13,8 @@ pub mod config;
 pub mod demo;
 mod healthcheck;
 mod http;
+#[doc(hidden)]
+pub mod memory;
 mod net;
 pub mod observe;
 mod os;

@@ -7,7 +7,7 @@ pub(crate) mod caller;
 pub(crate) mod gate;
 pub(crate) mod metrics;
 pub(crate) mod plain;
-mod upgrade;
+pub(crate) mod upgrade;
 
 use crate::config::Public;
 use crate::net::acme::Http01;

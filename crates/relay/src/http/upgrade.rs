@@ -186,10 +186,20 @@ async fn start<S: Transport, H: Handler>(
     let Some((socket, early)) = bare::<S>(upgraded) else {
         return;
     };
+    let took = accepted_at.elapsed();
+    seat.router.metrics.accept_to_upgrade.observe_time(took);
+    serve(seat, handler, socket, early);
+}
+
+/// Starts the session of a connection.
+pub(crate) fn serve<S: Transport, H: Handler>(
+    seat: Seat,
+    handler: impl FnOnce(Seat) -> H,
+    socket: S,
+    early: Bytes,
+) {
     let peer = seat.peer.clone();
     let router = seat.router.clone();
-    let took = accepted_at.elapsed();
-    router.metrics.accept_to_upgrade.observe_time(took);
     let session = Session::new(Start {
         peer,
         socket,
@@ -202,7 +212,7 @@ async fn start<S: Transport, H: Handler>(
         clock: router.clock,
         early,
     });
-    // A task of its own: this one is as large as the handshake was.
+    // A task of its own: the one that waited for the 101 is as large as the handshake was.
     tokio::spawn(session);
 }
 
