@@ -20,7 +20,7 @@ impl Registry {
     /// An empty one.
     pub fn new(config: Config) -> Self {
         let log = Log::start(config.log);
-        let router = Router::new(config, Machine::look(), Clock::start(), log);
+        let router = Router::new(config, Machine::look(), Clock::start(), log, None);
         Self(Arc::new(router))
     }
 
