@@ -111,7 +111,7 @@ impl Router {
             for slot in some.iter_mut().filter(|slot| slot.table.is_none()) {
                 slot.hash = self.hasher.hash(&slot.server);
             }
-            if round * AT_ONCE % PAUSE == 0 {
+            if (round * AT_ONCE).is_multiple_of(PAUSE) {
                 // Whoever waits for the lock is woken now, and may find it taken again each time.
                 std::thread::yield_now();
             }
