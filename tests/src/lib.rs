@@ -38,6 +38,7 @@ mod proxies;
 mod raw;
 mod relay;
 mod transport;
+pub mod wakes;
 mod wire;
 
 use std::future::Future;
@@ -45,7 +46,7 @@ use std::io::Write as _;
 use std::time::Duration;
 
 pub use attack::Attack;
-pub use google::{Answer, Google, Message, wake};
+pub use google::{Answer, Google, Message};
 pub use http::{Response, exchange};
 pub use innocent::Innocent;
 pub use launch::{Ended, Launch, free_port, held_port};
