@@ -31,19 +31,13 @@ use crate::eventually;
 use crate::launch::Launch;
 use crate::relay::Relay;
 use crate::transport::certificate;
-use crate::wire::{ACCESS_TOKEN, CLIENT_EMAIL, FREE_TEXT, PUSH_TOKEN};
+use crate::wire::{ACCESS_TOKEN, CLIENT_EMAIL, FREE_TEXT};
 
 const CREDENTIALS: &str = "PYRYCODE_RELAY_FCM_CREDENTIALS";
 const KEY_ID: &str = "key-4711";
 const PROJECT: &str = "stand-in-project";
 const SCOPE: &str = "https://www.googleapis.com/auth/firebase.messaging";
 const GRANT: &str = "grant_type=urn%3Aietf%3Aparams%3Aoauth%3Agrant-type%3Ajwt-bearer&assertion=";
-
-/// The envelope that asks for a wake of `device`, whose token has a mark in it by which it would be found anywhere.
-pub fn wake(device: &str) -> String {
-    let token = format!("{PUSH_TOKEN}-{device}");
-    json!({"push_wake": {"platform": "fcm", "token": token}}).to_string()
-}
 
 /// What the stand-in does with a request.
 #[derive(Clone, Debug)]

@@ -40,6 +40,7 @@ mod relay;
 mod terminal;
 mod transport;
 mod vocabulary;
+pub mod wakes;
 mod wire;
 
 use std::future::Future;
@@ -47,7 +48,7 @@ use std::io::Write as _;
 use std::time::Duration;
 
 pub use attack::Attack;
-pub use google::{Answer, Google, Message, wake};
+pub use google::{Answer, Google, Message};
 pub use http::{Response, exchange};
 pub use innocent::Innocent;
 pub use launch::{Ended, Launch, free_port, held_port};
