@@ -44,7 +44,14 @@ pub(crate) fn run(bench: &Bench) -> io::Result<Vec<Row>> {
         let runs = bench.repeat(name, || {
             let keys = encrypted.then(|| Keys::new(false)).transpose()?;
             back_again(bench, keys.as_ref())
-        })?;
+        });
+        let runs = match runs {
+            Ok(runs) => runs,
+            Err(error) => {
+                rows.push(Row::absent(title, Absent::Failed(error.to_string())));
+                continue;
+            }
+        };
         let column = |value: fn(&Return) -> f64| -> Vec<f64> { runs.iter().map(value).collect() };
         let note = format!(
             "{:.2} s from the new start until all are routed, {:.2} dials for each",
