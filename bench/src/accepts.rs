@@ -112,13 +112,12 @@ impl Crowd {
             self.lives.push(life);
         }
         self.run(scale.warm_up)?;
-        let before = self.ended;
-        let ((), load) = server.load(|| self.run(scale.measure))?;
-        let count = (self.ended - before) as f64;
-        match count > 0.0 {
-            true => Ok(Lives { load, count }),
-            false => Err(io::Error::other("no connection came to its end")),
-        }
+        let (count, load) = server.cost(|| {
+            let before = self.ended;
+            self.run(scale.measure)?;
+            Ok(self.ended - before)
+        })?;
+        Ok(Lives { load, count })
     }
 
     fn born(&mut self, index: usize) -> io::Result<Life> {

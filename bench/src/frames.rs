@@ -126,11 +126,10 @@ fn floor(scale: &Scale, bytes: usize) -> io::Result<Cost> {
 /// What the server uses while the fleet goes on.
 pub(crate) fn measure(server: &Server, fleet: &mut Fleet, scale: &Scale) -> io::Result<Cost> {
     fleet.run(scale.warm_up)?;
-    let before = fleet.passed;
-    let ((), load) = server.load(|| fleet.run(scale.measure))?;
-    let frames = (fleet.passed - before) as f64;
-    match frames > 0.0 {
-        true => Ok(Cost { load, frames }),
-        false => Err(io::Error::other("no frame came through")),
-    }
+    let (frames, load) = server.cost(|| {
+        let before = fleet.passed;
+        fleet.run(scale.measure)?;
+        Ok(fleet.passed - before)
+    })?;
+    Ok(Cost { load, frames })
 }

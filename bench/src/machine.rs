@@ -161,6 +161,21 @@ impl Server {
         resident_bytes(pid)
     }
 
+    /// Runs `work`, which tells how much it did, and returns that and what it cost. On
+    /// a busy machine the server may get no turn in a short time: then it is tried again, but not for ever.
+    pub(crate) fn cost(
+        &self,
+        mut work: impl FnMut() -> io::Result<u64>,
+    ) -> io::Result<(f64, Load)> {
+        for _ in 0..50 {
+            let (count, load) = self.load(&mut work)?;
+            if count > 0 && load.server_s != 0.0 {
+                return Ok((count as f64, load));
+            }
+        }
+        Err(io::Error::other("the server did nothing"))
+    }
+
     /// Runs `work` and tells what it cost.
     pub(crate) fn load<T>(&self, work: impl FnOnce() -> io::Result<T>) -> io::Result<(T, Load)> {
         let since = Instant::now();

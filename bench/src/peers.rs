@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use relay_client::Ladder;
 
-use crate::dial::{Dialler, Leg, PATIENCE};
+use crate::dial::{Dialler, Leg, PATIENCE, turned_away};
 use crate::far::Far;
 use crate::fleet::envelope_frame;
 use crate::link::{Keys, Link};
@@ -70,8 +70,11 @@ pub(crate) struct Peers<'a> {
     word: Box<[u8]>,
     random: u32,
     far: Option<Far>,
-    /// Phones whose frame was answered, now and in all.
-    pub(crate) answered: usize,
+    /// Why a connection or a dial ended last.
+    trouble: Option<io::Error>,
+    /// Peers that are connected, and phones among them that were answered.
+    up: usize,
+    answered: usize,
     /// When each answer came.
     pub(crate) answers: Vec<Instant>,
     /// When the last dial went out, and how many there were.
@@ -109,6 +112,8 @@ impl<'a> Peers<'a> {
             word: wire::message(WORD),
             random: 0x9e37_79b9,
             far: None,
+            trouble: None,
+            up: 0,
             answered: 0,
             answers: Vec::new(),
             last_dial: Instant::now(),
@@ -176,10 +181,13 @@ impl<'a> Peers<'a> {
         self.go_on(Instant::now() + time, |_| false).map(drop)
     }
 
-    /// Goes on until every phone has been answered so many times in all.
+    /// Goes on until everybody is connected, and every phone has been answered since it is; that is at least so
+    /// many answers since the last call.
     pub(crate) fn until_answered(&mut self, answers: usize, bound: Duration) -> io::Result<()> {
-        let phones = self.phones();
-        let done = |peers: &Self| peers.answered == phones && peers.answers.len() >= answers;
+        let (phones, all) = (self.phones(), self.peers.len());
+        let done = |peers: &Self| {
+            peers.answered == phones && peers.up == all && peers.answers.len() >= answers
+        };
         match self.go_on(Instant::now() + bound, done)? {
             true => Ok(()),
             false => Err(self.late("being answered", bound)),
@@ -189,8 +197,20 @@ impl<'a> Peers<'a> {
     fn late(&self, what: &str, bound: Duration) -> io::Error {
         let (answered, all) = (self.answered, self.phones());
         let seconds = bound.as_secs();
+        let trouble = self
+            .trouble
+            .as_ref()
+            .map_or(String::new(), |error| format!(" (of late: {error})"));
+        let by = |wanted| {
+            self.peers
+                .iter()
+                .filter(|peer| peer.phase == wanted)
+                .count()
+        };
+        let (away, dialling) = (by(Phase::Away), by(Phase::Dialling));
         io::Error::other(format!(
-            "{what}: only {answered} of {all} phones within {seconds} s"
+            "{what}: only {answered} of {all} phones within {seconds} s, \
+             {away} peers away, {dialling} dialling{trouble}"
         ))
     }
 
@@ -229,7 +249,10 @@ impl<'a> Peers<'a> {
             match peer.phase {
                 _ if peer.dials != dials => {}
                 Phase::Away => self.dial(index)?,
-                Phase::Dialling => self.lost(index)?,
+                Phase::Dialling => {
+                    self.trouble = Some(io::Error::other("no answer to a dial"));
+                    self.lost(index)?;
+                }
                 Phase::Up | Phase::Answered => {}
             }
         }
@@ -243,8 +266,12 @@ impl<'a> Peers<'a> {
         let peer = &mut self.peers[index];
         peer.dials += 1;
         peer.phase = Phase::Dialling;
-        let Ok(tcp) = begun else {
-            return self.lost(index);
+        let tcp = match begun {
+            Ok(tcp) => tcp,
+            Err(error) => {
+                self.trouble = Some(error);
+                return self.lost(index);
+            }
         };
         self.poll.add(&tcp, index)?;
         peer.link = Some(Link::over(tcp, self.keys)?);
@@ -263,6 +290,7 @@ impl<'a> Peers<'a> {
         peer.link = None;
         let dialled = peer.phase == Phase::Dialling;
         self.answered -= usize::from(peer.phase == Phase::Answered);
+        self.up -= usize::from(matches!(peer.phase, Phase::Up | Phase::Answered));
         peer.phase = Phase::Away;
         let waits = peer.leg == Leg::Phone && self.habit.phones_wait;
         if !dialled && !waits {
@@ -285,7 +313,10 @@ impl<'a> Peers<'a> {
         if peer.link.is_none() {
             return Ok(());
         }
-        match peer.exchange(&self.word) {
+        let before = peer.phase;
+        let exchanged = peer.exchange(&self.word);
+        self.up += usize::from(before == Phase::Dialling && peer.phase == Phase::Up);
+        match exchanged {
             Ok(answered) => {
                 if answered && peer.phase == Phase::Up {
                     peer.phase = Phase::Answered;
@@ -294,7 +325,10 @@ impl<'a> Peers<'a> {
                 }
                 Ok(())
             }
-            Err(_) => self.lost(index),
+            Err(error) => {
+                self.trouble = Some(error);
+                self.lost(index)
+            }
         }
     }
 }
@@ -347,7 +381,7 @@ impl Peer {
             return Ok(false);
         };
         if !self.head.starts_with(b"HTTP/1.1 101") {
-            return Err(io::Error::other("turned away"));
+            return Err(turned_away(&self.head));
         }
         self.phase = Phase::Up;
         if self.leg == Leg::Phone {

@@ -46,8 +46,8 @@ fn handshakes(bench: &Bench, resume: bool) -> io::Result<Lives> {
             .map(|_| scope.spawn(|| shake(addr, &keys, &stop, &done)))
             .collect();
         sleep(bench.scale.warm_up);
-        let before = done.load(Ordering::Relaxed);
-        let measured = server.load(|| {
+        let measured = server.cost(|| {
+            let before = done.load(Ordering::Relaxed);
             sleep(bench.scale.measure);
             Ok(done.load(Ordering::Relaxed) - before)
         });
@@ -57,7 +57,6 @@ fn handshakes(bench: &Bench, resume: bool) -> io::Result<Lives> {
             ended.map_err(|_| io::Error::other("a client panicked"))??;
         }
         let (count, load) = measured?;
-        let count = count.max(1) as f64;
         Ok(Lives { load, count })
     })
 }
