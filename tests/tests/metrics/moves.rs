@@ -3,7 +3,7 @@
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 
-use relay_tests::{Answer, Google, HOST, Launch, Relay, Transport, certificate, frame, wake};
+use relay_tests::{Answer, Google, HOST, Launch, Relay, Transport, certificate, frame, wakes};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
@@ -390,12 +390,12 @@ pub(crate) async fn wakes() -> Seen {
         .iter()
         .enumerate()
     {
-        daemon.send(&wake(&format!("hostile-{n}")));
+        daemon.send(&wakes::envelope(&format!("hostile-{n}")));
         let series = format!("push_wakes_total{{outcome=\"{outcome}\"}}");
         seen.until(&relay, &[&series]).await;
     }
     for n in 0..4 {
-        daemon.send(&wake(&format!("hostile-more-{n}")));
+        daemon.send(&wakes::envelope(&format!("hostile-more-{n}")));
     }
     let series = [
         "push_wakes_total{outcome=\"dropped\"}",
