@@ -43,7 +43,7 @@ lint:
 fuzz target seconds="60":
     cd fuzz && RUSTC_BOOTSTRAP=1 cargo fuzz run {{target}} -- -max_total_time={{seconds}}
 
-# Figures of this machine, each beside a bare TCP forwarder: just bench --quick
+# Figures of this machine beside a bare TCP forwarder and their targets: just bench --quick --html report.html
 bench *args:
     cargo build --release --locked -p pyrycode-relay -p relay-bench
     target/release/relay-bench --relay target/release/pyrycode-relay {{args}}

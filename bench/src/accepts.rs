@@ -1,14 +1,16 @@
 //! Whole lives of connections: TCP, upgrade, registration, close handshake, end.
 
 use std::io::{self, Read as _, Write as _};
-use std::net::{TcpListener, TcpStream};
-use std::path::Path;
+use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
-use crate::dial::{Dialler, Leg, request};
-use crate::frames::start_floor;
-use crate::machine::{self, Server, start_relay};
+use crate::bench::{Bench, Scale};
+use crate::dial::{Dialler, Ids, Leg, turned_away};
+use crate::far::Far;
+use crate::floor::Floor;
+use crate::machine::{Load, Server};
 use crate::poll::{Poll, now};
+use crate::report::{Row, Target};
 use crate::wire;
 
 /// Lives going on at the same time, spread over the binaries so that none has more than 16 phones.
@@ -18,39 +20,59 @@ const BINARIES: usize = 8;
 /// What one run showed.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Lives {
-    pub(crate) per_s: f64,
-    /// Processor time of the relay for each, in microseconds.
-    pub(crate) cpu_us: f64,
-    /// The generator's, likewise.
-    pub(crate) generator_cpu_us: f64,
-    pub(crate) server_busy: f64,
-    pub(crate) generator_busy: f64,
+    pub(crate) load: Load,
+    /// How many ended in that time.
+    pub(crate) count: f64,
 }
 
-/// Lives of phones at the relay, for `time`.
-pub(crate) fn relay(relay: &Path, time: Duration) -> io::Result<Lives> {
-    let server = start_relay(relay)?;
+impl Lives {
+    pub(crate) fn per_s(&self) -> f64 {
+        self.count / self.load.wall_s
+    }
+
+    /// Processor time of the server for each, in microseconds.
+    pub(crate) fn cpu_us(&self) -> f64 {
+        self.load.server_s * 1e6 / self.count
+    }
+}
+
+/// CPU for each, and how many a second.
+pub(crate) fn run(bench: &Bench) -> io::Result<Vec<Row>> {
+    let runs = bench.repeat("relay and floor", || {
+        Ok((relay(bench)?, floor(&bench.scale)?))
+    })?;
+    let row = |name: &str, unit, value: fn(&Lives) -> f64| {
+        let ours = runs.iter().map(|(ours, _)| value(ours)).collect();
+        let floor = runs.iter().map(|(_, floor)| value(floor)).collect();
+        Row::new(name, unit, ours)
+            .floor(floor)
+            .loads(runs.iter().map(|(ours, _)| ours.load))
+    };
+    Ok(vec![
+        row("accept to close, CPU each", "µs", Lives::cpu_us)
+            .target(Target::median(60.0, Some(45.0))),
+        row("  per second", "1/s", Lives::per_s),
+    ])
+}
+
+/// Lives of phones at the relay.
+fn relay(bench: &Bench) -> io::Result<Lives> {
+    let server = bench.subject.start(&[])?;
     let mut dialler = Dialler::new(server.addr);
-    let id = |index: usize| format!("accept-{}", index % BINARIES);
-    let _binaries = dialler.upgraded(BINARIES, |index| request(Leg::Binary, &id(index)))?;
-    let requests = (0..BINARIES)
-        .map(|index| request(Leg::Phone, &id(index)))
-        .collect();
-    Crowd::new(dialler, requests, None)?.measure(&server, time)
+    let ids = Ids::new("accepts");
+    let _binaries = dialler.upgraded(BINARIES, None, |index| ids.request(Leg::Binary, index))?;
+    let requests = (0..BINARIES).map(|index| ids.request(Leg::Phone, index));
+    let mut crowd = Crowd::new(dialler, requests.collect())?;
+    crowd.measure(&server, &bench.scale)
 }
 
 /// The same bytes through the floor: this process answers them on the far side.
-pub(crate) fn floor(time: Duration) -> io::Result<Lives> {
-    let listener = TcpListener::bind("127.0.0.1:0")?;
-    let server = start_floor(&listener)?;
-    listener.set_nonblocking(true)?;
-    let back = Back {
-        listener,
-        conns: Vec::new(),
-        free: Vec::new(),
-    };
-    let requests = vec![request(Leg::Phone, "accept-0"); BINARIES];
-    Crowd::new(Dialler::new(server.addr), requests, Some(back))?.measure(&server, time)
+fn floor(scale: &Scale) -> io::Result<Lives> {
+    let Floor { server, back, .. } = Floor::start()?;
+    let requests = vec![Ids::new("accepts").request(Leg::Phone, 0); BINARIES];
+    let mut crowd = Crowd::new(Dialler::new(server.addr), requests)?;
+    crowd.far = Some(Far::new(back, &crowd.poll, AT_ONCE)?);
+    crowd.measure(&server, scale)
 }
 
 /// One connection at a time in each place.
@@ -68,48 +90,34 @@ struct Crowd {
     close: Box<[u8]>,
     lives: Vec<Life>,
     ended: u64,
-    back: Option<Back>,
+    far: Option<Far>,
 }
 
 impl Crowd {
-    fn new(dialler: Dialler, requests: Vec<Vec<u8>>, back: Option<Back>) -> io::Result<Self> {
-        let poll = Poll::new()?;
-        if let Some(back) = &back {
-            poll.add(&back.listener, LISTENER)?;
-        }
-        let (close, lives) = (wire::close(), Vec::new());
-        let mut crowd = Self {
-            poll,
+    fn new(dialler: Dialler, requests: Vec<Vec<u8>>) -> io::Result<Self> {
+        Ok(Self {
+            poll: Poll::new()?,
             dialler,
             requests,
-            close,
-            lives,
+            close: wire::close(),
+            lives: Vec::new(),
             ended: 0,
-            back,
-        };
-        for index in 0..AT_ONCE {
-            let life = crowd.born(index)?;
-            crowd.lives.push(life);
-        }
-        Ok(crowd)
+            far: None,
+        })
     }
 
-    fn measure(&mut self, server: &Server, time: Duration) -> io::Result<Lives> {
-        self.run(time / 4)?;
-        let (since, ended) = (Instant::now(), self.ended);
-        let (server_ns, own_ns) = (server.cpu_ns()?, machine::own_cpu_ns()?);
-        self.run(time)?;
-        let wall = since.elapsed().as_secs_f64();
-        let server_s = (server.cpu_ns()? - server_ns) as f64 / 1e9;
-        let own_s = (machine::own_cpu_ns()? - own_ns) as f64 / 1e9;
-        let ended = (self.ended - ended).max(1) as f64;
-        Ok(Lives {
-            per_s: ended / wall,
-            cpu_us: server_s * 1e6 / ended,
-            generator_cpu_us: own_s * 1e6 / ended,
-            server_busy: server_s / wall,
-            generator_busy: own_s / wall,
-        })
+    fn measure(&mut self, server: &Server, scale: &Scale) -> io::Result<Lives> {
+        for index in 0..AT_ONCE {
+            let life = self.born(index)?;
+            self.lives.push(life);
+        }
+        self.run(scale.warm_up)?;
+        let (count, load) = server.cost(|| {
+            let before = self.ended;
+            self.run(scale.measure)?;
+            Ok(self.ended - before)
+        })?;
+        Ok(Lives { load, count })
     }
 
     fn born(&mut self, index: usize) -> io::Result<Life> {
@@ -134,10 +142,8 @@ impl Crowd {
             }
             self.poll.wait(&mut ready, left)?;
             for index in ready.iter().map(|event| event.number) {
-                if index >= AT_ONCE {
-                    if let Some(back) = &mut self.back {
-                        back.go_on(&self.poll, index)?;
-                    }
+                if let Some(far) = self.far.as_mut().filter(|far| far.has(index)) {
+                    far.go_on(&self.poll, index)?;
                 } else if self.go_on(index)? {
                     self.ended += 1;
                     // Dropping the old stream also takes it out of the poll.
@@ -163,8 +169,7 @@ impl Crowd {
             life.got.extend_from_slice(&piece[..count]);
             if !life.closing && life.got.ends_with(b"\r\n\r\n") {
                 if !life.got.starts_with(b"HTTP/1.1 101") {
-                    let text = String::from_utf8_lossy(&life.got).into_owned();
-                    return Err(io::Error::other(format!("the relay answered {text:?}")));
+                    return Err(turned_away(&life.got));
                 }
                 life.got.clear();
                 life.closing = true;
@@ -174,52 +179,3 @@ impl Crowd {
         Ok(false)
     }
 }
-
-/// Number of the far side's listener; its connections have those from [`AT_ONCE`].
-const LISTENER: usize = usize::MAX;
-
-/// The far side of the floor: answers as a relay does, without looking.
-struct Back {
-    listener: TcpListener,
-    conns: Vec<Option<TcpStream>>,
-    free: Vec<usize>,
-}
-
-impl Back {
-    fn go_on(&mut self, poll: &Poll, number: usize) -> io::Result<()> {
-        if number == LISTENER {
-            while let Some((stream, _)) = now(self.listener.accept())? {
-                stream.set_nonblocking(true)?;
-                stream.set_nodelay(true)?;
-                let slot = self.free.pop().unwrap_or(self.conns.len());
-                poll.add(&stream, AT_ONCE + slot)?;
-                match self.conns.get_mut(slot) {
-                    Some(place) => *place = Some(stream),
-                    None => self.conns.push(Some(stream)),
-                }
-            }
-            return Ok(());
-        }
-        let slot = number - AT_ONCE;
-        let Some(stream) = &mut self.conns[slot] else {
-            return Ok(());
-        };
-        let mut piece = [0; 512];
-        let Some(count) = now(stream.read(&mut piece))? else {
-            return Ok(());
-        };
-        if piece[..count].starts_with(b"GET") {
-            return stream.write_all(RESPONSE);
-        }
-        if count > 0 {
-            stream.write_all(&[0x88, 0x02, 0x03, 0xe8])?;
-        }
-        self.conns[slot] = None;
-        self.free.push(slot);
-        Ok(())
-    }
-}
-
-/// As long as a relay's.
-const RESPONSE: &[u8] = b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\n\
-Upgrade: websocket\r\nSec-WebSocket-Accept: AAAAAAAAAAAAAAAAAAAAAAAAAAA=\r\n\r\n";

@@ -7,7 +7,51 @@ use std::time::Duration;
 
 use socket2::{Domain, Protocol, Socket, Type};
 
+use crate::dial::Dialler;
+use crate::link::Link;
+use crate::machine::{Process, Server, THIS, free_addr};
 use crate::poll::{Poll, now};
+
+/// A floor and its far side, which is in this process.
+pub(crate) struct Floor {
+    pub(crate) server: Server,
+    pub(crate) back: TcpListener,
+    dialler: Dialler,
+}
+
+impl Floor {
+    /// Starts this program once more, forwarding to a listener of this process.
+    pub(crate) fn start() -> io::Result<Self> {
+        let back = listen(SocketAddr::from(([127, 0, 0, 1], 0)))?;
+        let addr = free_addr()?;
+        let to = back.local_addr()?;
+        let args = ["floor".to_owned(), addr.to_string(), to.to_string()];
+        let server = Process::serve(THIS.as_ref(), &args, addr)?;
+        // Waiting for it to listen made a connection of its own.
+        drop(back.accept()?);
+        Ok(Self {
+            dialler: Dialler::new(server.addr),
+            server,
+            back,
+        })
+    }
+
+    /// Both ends of a connection through it.
+    pub(crate) fn pair(&mut self) -> io::Result<[Link; 2]> {
+        let near = self.dialler.tcp()?;
+        let (far, _) = self.back.accept()?;
+        far.set_nodelay(true)?;
+        Ok([Link::Plain(near), Link::Plain(far)])
+    }
+}
+
+/// A listener at which a storm of dials fits; the standard library would let 128 wait.
+fn listen(addr: SocketAddr) -> io::Result<TcpListener> {
+    let listener = Socket::new(Domain::IPV4, Type::STREAM, Some(Protocol::TCP))?;
+    listener.bind(&addr.into())?;
+    listener.listen(4096)?;
+    Ok(listener.into())
+}
 
 /// Bytes moved at once.
 const BUFFER_BYTES: usize = 256 * 1024;
@@ -16,11 +60,7 @@ const LISTENER: usize = usize::MAX;
 
 /// Forwards every connection made to `listen` to a new connection to `dial`, both ways, for ever.
 pub(crate) fn run(listen: SocketAddr, dial: SocketAddr) -> io::Result<()> {
-    let listener = Socket::new(Domain::IPV4, Type::STREAM, Some(Protocol::TCP))?;
-    listener.bind(&listen.into())?;
-    // A storm of dials must fit; the standard library would let 128 wait.
-    listener.listen(1024)?;
-    let listener = TcpListener::from(listener);
+    let listener = self::listen(listen)?;
     listener.set_nonblocking(true)?;
     let mut poll = Poll::new()?;
     poll.add(&listener, LISTENER)?;

@@ -1,7 +1,7 @@
 //! Just enough of the wire to keep the generator cheap: frames made once and sent many times, and
 //! frames counted without being copied.
 
-use relay_proto::ws;
+use relay_proto::ws::{self, Control};
 
 /// A fixed mask: a client must mask, the relay must unmask, and which key it is costs neither more nor less.
 const MASK: [u8; 4] = [0x9d, 0x2f, 0x61, 0xc8];
@@ -17,6 +17,13 @@ pub(crate) fn message(payload: &[u8]) -> Box<[u8]> {
 pub(crate) fn close() -> Box<[u8]> {
     let mut out = Vec::new();
     ws::client::masked_close(1000, "", MASK, &mut out);
+    out.into_boxed_slice()
+}
+
+/// A masked Pong with the payload of this ping.
+pub(crate) fn pong(ping: &[u8]) -> Box<[u8]> {
+    let mut out = Vec::new();
+    ws::client::masked_control(Control::Pong, ping, MASK, &mut out);
     out.into_boxed_slice()
 }
 

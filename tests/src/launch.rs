@@ -166,7 +166,7 @@ impl Launch {
         if self.transport == Transport::Tls && self.certificate {
             self = self.with_certificate();
         }
-        let child = self.command().stdout(Stdio::null()).spawn();
+        let child = self.command().stdout(Stdio::piped()).spawn();
         let child = child.expect("the program can be executed");
         Relay::new(child, addr, listeners, self.transport)
     }
@@ -199,18 +199,23 @@ impl Launch {
         words.push(program().into_os_string());
         let mut command = Command::new(&words[0]);
         command.args(&words[1..]).args(&self.args);
-        for (name, _) in std::env::vars_os() {
-            let name_text = name.to_string_lossy();
-            if name_text.starts_with("PYRYCODE_RELAY_") || FOREIGN.contains(&&*name_text) {
-                command.env_remove(name);
-            }
-        }
+        forget_settings(&mut command);
         command
             .envs(self.environment.iter().cloned())
             .stdin(Stdio::null())
             .stderr(Stdio::piped())
             .kill_on_drop(true);
         command
+    }
+}
+
+/// Keeps from the program everything in the tests' own environment that it would take for a setting.
+pub(crate) fn forget_settings(command: &mut Command) {
+    for (name, _) in std::env::vars_os() {
+        let text = name.to_string_lossy();
+        if text.starts_with("PYRYCODE_RELAY_") || FOREIGN.contains(&&*text) {
+            command.env_remove(name);
+        }
     }
 }
 

@@ -24,6 +24,7 @@
 
 mod attack;
 pub mod cases;
+mod google;
 mod http;
 mod innocent;
 mod launch;
@@ -36,8 +37,10 @@ mod process;
 mod proxies;
 mod raw;
 mod relay;
+mod terminal;
 mod transport;
 mod vocabulary;
+pub mod wakes;
 mod wire;
 
 use std::future::Future;
@@ -45,6 +48,7 @@ use std::io::Write as _;
 use std::time::Duration;
 
 pub use attack::Attack;
+pub use google::{Answer, Google, Message};
 pub use http::{Response, exchange};
 pub use innocent::Innocent;
 pub use launch::{Ended, Launch, free_port, held_port};
@@ -56,11 +60,12 @@ pub use privileges::{as_nobody, is_root};
 pub use proxies::{Proxy, packaged, server_program};
 pub use raw::{Frame, Raw, masked, op};
 pub use relay::{Refused, Relay};
+pub use terminal::Terminal;
 pub use transport::{HOST, Stream, Transport, Trust, certificate, tcp_from, tls};
 pub use vocabulary::complaint;
 pub use wire::{
-    DAEMON_HEADERS, Envelope, Headers, PHONE_HEADERS, SECRETS, data_envelope, directive, frame,
-    json_of,
+    ADMIN_TOKEN, DAEMON_HEADERS, Envelope, Headers, PHONE_HEADERS, SECRETS, data_envelope,
+    directive, frame, json_of,
 };
 
 /// How long a test waits for something that must happen. Far beyond what it takes, so that a busy

@@ -6,8 +6,9 @@ use std::process::ExitStatus;
 
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
+use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::net::{TcpSocket, TcpStream};
-use tokio::process::Child;
+use tokio::process::{Child, ChildStdout};
 use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
 use tokio_tungstenite::tungstenite::http::{HeaderName, HeaderValue};
 
@@ -34,6 +35,7 @@ pub struct Refused {
 /// searched for secrets, and must be one of those that the log may have.
 pub struct Relay {
     child: Child,
+    stdout: BufReader<ChildStdout>,
     pub(crate) pid: Pid,
     addr: SocketAddr,
     listeners: BTreeMap<&'static str, SocketAddr>,
@@ -90,12 +92,14 @@ impl Relay {
         transport: Transport,
     ) -> Self {
         let log = Log::collect(child.stderr.take().expect("stderr is piped"));
+        let stdout = BufReader::new(child.stdout.take().expect("stdout is piped"));
         let pid = child
             .id()
             .and_then(|id| Pid::from_raw(id as i32))
             .expect("it was just started");
         Self {
             child,
+            stdout,
             pid,
             addr,
             listeners,
@@ -335,6 +339,21 @@ impl Relay {
     }
 
     // --- the process ---
+
+    /// Its process id.
+    pub fn process_id(&self) -> i32 {
+        self.pid.as_raw_nonzero().get()
+    }
+
+    /// The next line on its standard output; `None` at its end.
+    pub async fn printed(&mut self) -> Option<String> {
+        let line = soon("a line on standard output", async {
+            let mut line = String::new();
+            let read = self.stdout.read_line(&mut line).await;
+            (read.expect("standard output is read") > 0).then_some(line)
+        });
+        line.await
+    }
 
     /// Sends it a signal.
     pub fn signal(&self, signal: Signal) {

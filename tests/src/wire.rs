@@ -10,12 +10,31 @@ pub type Headers<'a> = &'a [(&'a str, &'a str)];
 
 const PHONE_TOKEN: &str = "phone-token-6f1c02";
 const FRAME_MARK: &str = "opaque-";
-const PUSH_TOKEN: &str = "push-token-93b1aa";
+/// Part of every device token.
+pub(crate) const PUSH_TOKEN: &str = "push-token-93b1aa";
 const INSTANCE_MARK: &str = "instance-of-";
+/// Part of every access token of [`crate::Google`].
+pub(crate) const ACCESS_TOKEN: &str = "access-token-c02d4e";
+/// The account that asks for them.
+pub(crate) const CLIENT_EMAIL: &str = "sender@canary-project.test";
+/// What [`crate::Google`]'s answers say in their own words.
+pub(crate) const FREE_TEXT: &str = "free text 5f0d";
+
+/// What tests choose as the token of the admin page.
+pub const ADMIN_TOKEN: &str = "admin-token-5b7a0e41";
 
 /// Text that must never reach a log line: each is part of a value some test sends as a secret.
 /// [`crate::Relay`] looks for them in everything the program printed, after every test.
-pub const SECRETS: [&str; 4] = [PHONE_TOKEN, FRAME_MARK, PUSH_TOKEN, INSTANCE_MARK];
+pub const SECRETS: [&str; 8] = [
+    PHONE_TOKEN,
+    FRAME_MARK,
+    PUSH_TOKEN,
+    INSTANCE_MARK,
+    ACCESS_TOKEN,
+    CLIENT_EMAIL,
+    FREE_TEXT,
+    ADMIN_TOKEN,
+];
 
 /// What a daemon sends beside the server-id.
 pub const DAEMON_HEADERS: Headers<'static> = &[

@@ -65,18 +65,15 @@ async fn every_series_of_the_reference_is_exported_from_the_start() {
 }
 
 #[tokio::test]
-async fn the_metrics_listener_serves_metrics_and_nothing_else() {
+async fn the_metrics_listener_serves_nothing_of_the_public_one_and_is_not_public() {
     let relay = Relay::start(&[]).await;
-    for path in ["/", "/healthz", "/v1/server", "/metrics/"] {
+    for path in ["/healthz", "/v1/server", "/metrics/", "/admin"] {
         assert_eq!(relay.http_metrics(path).await.status, 404, "{path}");
     }
-    assert_eq!(
-        relay
-            .http("GET", "/metrics", &[("Connection", "close")])
-            .await
-            .status,
-        404
-    );
+    for path in ["/metrics", "/", "/admin/summary", "/admin/events"] {
+        let response = relay.http("GET", path, &[("Connection", "close")]).await;
+        assert_eq!(response.status, 404, "{path}");
+    }
 }
 
 #[tokio::test]

@@ -45,6 +45,10 @@ pub struct Hub {
 pub struct Counts {
     /// Slots with a holder; those in grace have none.
     pub binaries: usize,
+    /// Slots in grace: the holder left, and may come back.
+    pub grace: usize,
+    /// Slots of nobody, in which phones are parked.
+    pub waiting: usize,
     /// Registered phones, parked ones included.
     pub phones: usize,
     /// Parked phones.
@@ -115,6 +119,18 @@ impl Hub {
         }
     }
 
+    /// For how long, in milliseconds, the slot of `server` has been without the binary that may come back. `None` if
+    /// it isn't in grace.
+    pub fn away_ms(&self, now: Millis, server: &ServerId) -> Option<u64> {
+        let slot = self.slots.get(server)?;
+        matches!(slot.tenure, Tenure::Grace(_)).then(|| now.since(slot.since))
+    }
+
+    /// Server-ids of which short tenures are remembered.
+    pub fn redial_entries(&self) -> usize {
+        self.short_tenures.len()
+    }
+
     /// How many there are now.
     pub const fn counts(&self) -> Counts {
         self.counts
@@ -135,7 +151,8 @@ impl Hub {
             server,
             out,
         };
-        let slot = self.slots.entry(server.clone()).or_default();
+        let slot = self.slots.entry(server.clone());
+        let slot = slot.or_insert_with(|| Slot::new(now));
         let (counts, deadline) = (slot.counts(), slot.deadline());
         change(slot, &mut cx);
         self.counts = self.counts.replacing(counts, slot.counts());
@@ -166,6 +183,8 @@ impl Counts {
     const fn replacing(self, old: Self, new: Self) -> Self {
         Self {
             binaries: self.binaries + new.binaries - old.binaries,
+            grace: self.grace + new.grace - old.grace,
+            waiting: self.waiting + new.waiting - old.waiting,
             phones: self.phones + new.phones - old.phones,
             parked: self.parked + new.parked - old.parked,
         }
@@ -177,6 +196,8 @@ impl Slot {
     pub(crate) fn counts(&self) -> Counts {
         Counts {
             binaries: usize::from(matches!(self.tenure, Tenure::Live(_))),
+            grace: usize::from(matches!(self.tenure, Tenure::Grace(_))),
+            waiting: usize::from(matches!(self.tenure, Tenure::Empty) && !self.is_vacant()),
             phones: self.phones.len(),
             parked: self
                 .phones

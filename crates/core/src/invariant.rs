@@ -24,6 +24,8 @@ pub fn check(hub: &Hub) -> Result<(), Violation> {
     for (server, slot) in &hub.slots {
         let part = slot.counts();
         counts.binaries += part.binaries;
+        counts.grace += part.grace;
+        counts.waiting += part.waiting;
         counts.phones += part.phones;
         counts.parked += part.parked;
         let indexed = slot.deadline().is_none_or(|at| {
@@ -67,7 +69,7 @@ fn check_slot(hub: &Hub, slot: &Slot) -> Checked {
     rule(parks, "nobody is parked when parking is off")?;
     match &slot.tenure {
         Tenure::Empty => check_empty(slot),
-        Tenure::Live(live) => check_live(slot, live),
+        Tenure::Live(live) => check_live(hub, slot, live),
         Tenure::Grace(grace) => check_grace(hub, slot, grace),
     }
 }
@@ -83,7 +85,7 @@ fn check_empty(slot: &Slot) -> Checked {
     )
 }
 
-fn check_live(slot: &Slot, live: &Live) -> Checked {
+fn check_live(hub: &Hub, slot: &Slot, live: &Live) -> Checked {
     rule(
         slot.counts().parked == 0,
         "nobody is parked while a binary holds the slot",
@@ -99,6 +101,11 @@ fn check_live(slot: &Slot, live: &Live) -> Checked {
     )?;
     let increasing = live.claimants.is_sorted_by(|a, b| a.probe < b.probe);
     rule(increasing, "probe numbers grow in the order of the claims")?;
+    let since_claim = live
+        .claimants
+        .iter()
+        .all(|claimant| claimant.takeover_at.since(slot.since) >= hub.policy.probe_timeout_ms);
+    rule(since_claim, "a claimant came after the holder")?;
     let sent = live
         .claimants
         .iter()
@@ -107,6 +114,8 @@ fn check_live(slot: &Slot, live: &Live) -> Checked {
 }
 
 fn check_grace(hub: &Hub, slot: &Slot, grace: &Grace) -> Checked {
+    let lasts = slot.since.plus(hub.policy.grace_ms) == grace.until;
+    rule(lasts, "grace ends so long after it began")?;
     let resumable = grace.can_resume();
     for phone in &slot.phones {
         let parked = phone.parked.is_some();

@@ -4,10 +4,12 @@
 //!
 //! - [`hub`] holds every server-id's slot: who holds it, which phones it has, who is waiting for what.
 //!   Frames don't pass through it; it makes and cuts the links they travel on.
+//! - [`view`] shows the slots to whoever only looks.
 //! - [`session`] is one connection's life: heartbeat, deadlines, the closing handshake.
 //! - [`outbox`], [`park`] and [`bucket`] count what may be queued, kept and admitted; [`budget`] is what all outboxes
 //!   share.
 //! - [`lobby`] holds who is accepted and not answered yet; [`forwarded`] says who calls through proxies of ours.
+//! - [`wake`] says which push wakes are sent, when a send is tried again, and what became of it.
 //! - [`drain`] spreads the closes of a shutdown; [`renewal`] says when a certificate is renewed.
 //! - [`invariant`] says what must hold of a hub after every step.
 //! - [`limits`] has every bound with its derivation.
@@ -30,6 +32,8 @@ pub mod renewal;
 pub mod session;
 pub mod slot;
 pub mod time;
+pub mod view;
+pub mod wake;
 
 pub use bucket::{Buckets, Concurrent, RetryAfter, SourceKey, source_key};
 pub use budget::Budget;
@@ -44,3 +48,4 @@ pub use renewal::{Renewal, UnixSeconds, Validity};
 pub use session::{Action, Session};
 pub use slot::{Claim, Effect, Effects, Input, Path, PhoneEnd};
 pub use time::Millis;
+pub use view::{SlotState, SlotView};

@@ -66,6 +66,8 @@ enum Phase {
         pong_due: Millis,
         read_due: Millis,
         write_due: Millis,
+        /// Nobody knows the round trip of the last ping yet.
+        unmeasured: bool,
     },
     /// Our Close is to be written, and is the last thing that is.
     Closing { due: Millis, peer_closed: bool },
@@ -87,6 +89,7 @@ impl Session {
                 pong_due: Millis::NEVER,
                 read_due: Millis::NEVER,
                 write_due: Millis::NEVER,
+                unmeasured: false,
             },
             last_ping: 0,
             awaited_ping: 0,
@@ -125,6 +128,22 @@ impl Session {
         {
             *pong_due = Millis::NEVER;
         }
+    }
+
+    /// The time from the last ping to the pong with this number that arrived now, in milliseconds. `None` if it is no
+    /// answer to that ping, or not the first.
+    pub fn round_trip_ms(&mut self, now: Millis, number: u32) -> Option<u64> {
+        let Phase::Open {
+            ping_at,
+            unmeasured,
+            ..
+        } = &mut self.phase
+        else {
+            return None;
+        };
+        // The next ping is due one interval after this one.
+        let since_ping_ms = u64::from(self.times.ping_interval).saturating_sub(ping_at.since(now));
+        (number == self.last_ping && std::mem::take(unmeasured)).then_some(since_ping_ms)
     }
 
     /// Bytes wait in front of a full socket. May be repeated; the first time counts.
@@ -236,6 +255,7 @@ impl Session {
                 pong_due,
                 read_due,
                 write_due,
+                unmeasured: _,
             } => ping_at.min(pong_due).min(read_due).min(write_due),
             Phase::Closing { due, .. } | Phase::Waiting { due, .. } | Phase::Lingering { due } => {
                 due
@@ -275,6 +295,7 @@ impl Session {
             pong_due,
             read_due,
             write_due,
+            unmeasured,
         } = &mut self.phase
         else {
             return None;
@@ -294,6 +315,7 @@ impl Session {
             return None;
         }
         *ping_at = now.plus(ping_interval.into());
+        *unmeasured = true;
         self.last_ping = self.last_ping.wrapping_add(1);
         // While one pong is awaited, further pings go out without a deadline of their own.
         if *pong_due == Millis::NEVER {

@@ -239,9 +239,11 @@ impl Context<'_> {
 }
 
 /// The state of one server-id.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Slot {
     pub(crate) tenure: Tenure,
+    /// Since when it has been empty, in grace, or held by its holder.
+    pub(crate) since: Millis,
     /// Every registered phone, in the order of registration. Few, so a search is as fast as a tree.
     pub(crate) phones: Vec<Phone>,
     pub(crate) last_probe: u32,
@@ -261,7 +263,6 @@ pub(crate) enum Tenure {
 pub(crate) struct Live {
     pub(crate) holder: Conn,
     pub(crate) instance: Option<Instance>,
-    pub(crate) since: Millis,
     /// Longest waiting first.
     pub(crate) claimants: Vec<Claimant>,
 }
@@ -308,6 +309,16 @@ pub(crate) struct Parked {
 }
 
 impl Slot {
+    /// Nobody's, and without phones.
+    pub(crate) const fn new(now: Millis) -> Self {
+        Self {
+            tenure: Tenure::Empty,
+            since: now,
+            phones: Vec::new(),
+            last_probe: 0,
+        }
+    }
+
     /// Whether there is nothing to remember.
     pub(crate) fn is_vacant(&self) -> bool {
         self.phones.is_empty() && matches!(self.tenure, Tenure::Empty)

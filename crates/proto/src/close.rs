@@ -1,5 +1,5 @@
-//! The table of connection ends: for every way the relay ends a connection its close code, the
-//! reason on the wire, the label in metrics and logs, and what the peer's software does about it.
+//! The table of connection ends: for every way a connection ends its close code, the reason on the wire, the label
+//! in metrics and logs, who ended it, and what the peer's software does about it.
 
 use crate::ws::sendable_close_code;
 
@@ -42,6 +42,38 @@ pub const HANDSHAKE_FAILED: u16 = 4426;
 /// From the relay: the server-id has its full number of phones.
 pub const TOO_MANY_PHONES: u16 = 4429;
 
+/// Every code that has a meaning here, in order. Metrics tell these apart, and no others: a peer may invent more.
+pub const KNOWN: [u16; 20] = [
+    NORMAL,
+    GOING_AWAY,
+    PROTOCOL_ERROR,
+    NO_STATUS,
+    INVALID_PAYLOAD,
+    POLICY,
+    TOO_BIG,
+    INTERNAL,
+    TRY_AGAIN_LATER,
+    UNAUTHORIZED,
+    DAEMON_ABSENT,
+    IDLE_TIMEOUT,
+    ALREADY_CLAIMED,
+    SESSION_GONE,
+    UPDATE_REQUIRED,
+    QUEUE_OVERFLOW,
+    PROTOCOL_MISMATCH,
+    HANDSHAKE_FAILED,
+    TOO_MANY_PHONES,
+    OTHER,
+];
+
+/// Stands for all codes that are not among the [`KNOWN`]. Never on the wire.
+pub const OTHER: u16 = u16::MAX;
+
+/// Where `code` is among the [`KNOWN`]; the place of [`OTHER`] if it isn't.
+pub fn known_index(code: u16) -> usize {
+    KNOWN.binary_search(&code).unwrap_or(KNOWN.len() - 1)
+}
+
 /// Codes on which apps stop for good. Only a binary may cause them; the relay never invents one.
 pub const NEVER_ORIGINATED: [u16; 4] = [
     UNAUTHORIZED,
@@ -76,6 +108,8 @@ pub enum Cause {
     TooManyPhones,
     /// The relay shuts down.
     ShuttingDown,
+    /// An operator closed it, or its whole slot.
+    ClosedByOperator,
     /// No pong in time.
     HeartbeatTimeout,
     /// The holder failed its probe, and another binary has the slot now.
@@ -110,6 +144,44 @@ pub enum Cause {
     Normal,
 }
 
+/// Who brought a connection's end about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum By {
+    /// The peer itself: it sent the Close, or broke the protocol.
+    Peer,
+    /// The relay: its registry, its limits, or its patience.
+    Relay,
+    /// A phone's binary: it asked for this end, or left.
+    Binary,
+    /// Nobody: the connection broke.
+    Network,
+}
+
+impl By {
+    /// The label in metrics.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Peer => "peer",
+            Self::Relay => "relay",
+            Self::Binary => "binary",
+            Self::Network => "network",
+        }
+    }
+}
+
+/// Which connections can end for a cause.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Legs {
+    /// Phones'.
+    Phone,
+    /// Binaries'.
+    Binary,
+    /// All.
+    Both,
+    /// None: nothing in this relay ends one so.
+    Neither,
+}
+
 /// What the software at the other end does when it meets a close code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Reaction {
@@ -135,7 +207,7 @@ pub fn reaction(code: u16) -> Reaction {
 
 impl Cause {
     /// Every cause once. Those with a payload carry a sample of it; labels don't depend on it.
-    pub const ALL: [Self; 23] = [
+    pub const ALL: [Self; 24] = [
         Self::NoServer,
         Self::BinaryReclaimed,
         Self::BinaryDidNotReturn,
@@ -143,6 +215,7 @@ impl Cause {
         Self::AlreadyClaimed,
         Self::TooManyPhones,
         Self::ShuttingDown,
+        Self::ClosedByOperator,
         Self::HeartbeatTimeout,
         Self::Displaced,
         Self::BacklogFull,
@@ -161,60 +234,125 @@ impl Cause {
         Self::Normal,
     ];
 
-    /// The row of the table: code (0: no Close frame of our own making), reason, label.
-    fn row(self) -> (u16, &'static str, &'static str) {
-        match self {
-            Self::NoServer => (DAEMON_ABSENT, "no server with that id", "no_server"),
+    /// The row of the table: code (0: no Close frame of our own making), reason, label, who ended it, whose it was.
+    fn row(self) -> (u16, &'static str, &'static str, By, Legs) {
+        use By::{Network, Peer, Relay};
+        use Legs::{Both, Neither, Phone};
+        const NO: (u16, &str) = (0, "");
+        let ((code, reason), label, by, legs) = match self {
+            Self::NoServer => (
+                (DAEMON_ABSENT, "no server with that id"),
+                "no_server",
+                Relay,
+                Phone,
+            ),
             Self::BinaryReclaimed => (
-                DAEMON_ABSENT,
-                "binary reclaimed server-id",
+                (DAEMON_ABSENT, "binary reclaimed server-id"),
                 "binary_reclaimed",
+                By::Binary,
+                Phone,
             ),
             Self::BinaryDidNotReturn => (
-                DAEMON_ABSENT,
-                "binary did not return",
+                (DAEMON_ABSENT, "binary did not return"),
                 "binary_did_not_return",
+                By::Binary,
+                Phone,
             ),
-            Self::BinaryAway => (DAEMON_ABSENT, "binary is away", "binary_away"),
+            Self::BinaryAway => (
+                (DAEMON_ABSENT, "binary is away"),
+                "binary_away",
+                By::Binary,
+                Phone,
+            ),
             Self::AlreadyClaimed => (
-                ALREADY_CLAIMED,
-                "server-id already claimed",
+                (ALREADY_CLAIMED, "server-id already claimed"),
                 "already_claimed",
+                Relay,
+                Legs::Binary,
             ),
             Self::TooManyPhones => (
-                TOO_MANY_PHONES,
-                "too many phones for server-id",
+                (TOO_MANY_PHONES, "too many phones for server-id"),
                 "too_many_phones",
+                Relay,
+                Phone,
             ),
-            Self::ShuttingDown => (GOING_AWAY, "shutting down", "shutting_down"),
-            Self::HeartbeatTimeout => (INTERNAL, "heartbeat timeout", "heartbeat_timeout"),
-            Self::Displaced => (INTERNAL, "heartbeat timeout", "displaced"),
-            Self::BacklogFull => (INTERNAL, "phone backlog full", "backlog_full"),
-            Self::DirectiveOverflow(code) => (code, "phone backlog full", "directive_overflow"),
-            Self::WriteFailed => (INTERNAL, "phone write failed", "write_failed"),
-            Self::NotJson => (INVALID_PAYLOAD, "frame is not valid JSON", "not_json"),
+            Self::ShuttingDown => ((GOING_AWAY, "shutting down"), "shutting_down", Relay, Both),
+            Self::ClosedByOperator => (
+                (GOING_AWAY, "closed by the operator"),
+                "operator",
+                Relay,
+                Both,
+            ),
+            Self::HeartbeatTimeout => (
+                (INTERNAL, "heartbeat timeout"),
+                "heartbeat_timeout",
+                Relay,
+                Both,
+            ),
+            Self::Displaced => (
+                (INTERNAL, "heartbeat timeout"),
+                "displaced",
+                Relay,
+                Legs::Binary,
+            ),
+            Self::BacklogFull => (
+                (INTERNAL, "phone backlog full"),
+                "backlog_full",
+                Relay,
+                Phone,
+            ),
+            Self::DirectiveOverflow(code) => (
+                (code, "phone backlog full"),
+                "directive_overflow",
+                By::Binary,
+                Phone,
+            ),
+            Self::WriteFailed => (
+                (INTERNAL, "phone write failed"),
+                "write_failed",
+                Network,
+                Neither,
+            ),
+            Self::NotJson => (
+                (INVALID_PAYLOAD, "frame is not valid JSON"),
+                "not_json",
+                Peer,
+                Phone,
+            ),
             Self::InvalidUtf8 => (
-                INVALID_PAYLOAD,
-                "message is not valid UTF-8",
+                (INVALID_PAYLOAD, "message is not valid UTF-8"),
                 "invalid_utf8",
+                Peer,
+                Both,
             ),
-            Self::MessageTooBig => (TOO_BIG, "message too big", "message_too_big"),
-            Self::MessageTooSlow => (POLICY, "message took too long", "message_too_slow"),
-            Self::Overloaded => (TRY_AGAIN_LATER, "relay is overloaded", "overloaded"),
-            Self::Protocol(reason) => (PROTOCOL_ERROR, reason, "protocol_error"),
-            Self::Directive(code) => (code, "", "directive"),
-            Self::PeerClosed => (0, "", "peer_closed"),
-            Self::PeerVanished => (0, "", "peer_vanished"),
-            Self::WriteTimeout => (0, "", "write_timeout"),
-            Self::Normal => (NORMAL, "", "normal"),
-        }
+            Self::MessageTooBig => ((TOO_BIG, "message too big"), "message_too_big", Peer, Both),
+            Self::MessageTooSlow => (
+                (POLICY, "message took too long"),
+                "message_too_slow",
+                Relay,
+                Both,
+            ),
+            Self::Overloaded => (
+                (TRY_AGAIN_LATER, "relay is overloaded"),
+                "overloaded",
+                Relay,
+                Both,
+            ),
+            Self::Protocol(reason) => ((PROTOCOL_ERROR, reason), "protocol_error", Peer, Both),
+            Self::Directive(code) => ((code, ""), "directive", By::Binary, Phone),
+            Self::PeerClosed => (NO, "peer_closed", Peer, Both),
+            Self::PeerVanished => (NO, "peer_vanished", Network, Both),
+            Self::WriteTimeout => (NO, "write_timeout", Relay, Both),
+            Self::Normal => ((NORMAL, ""), "normal", Relay, Neither),
+        };
+        (code, reason, label, by, legs)
     }
 
     /// The Close frame to send, or `None` where there is none to make up: the peer's own is echoed
     /// ([`Cause::PeerClosed`]), the socket can't be written, or a directive's code can't be put on
     /// the wire. Except for the echo, `None` means that the TCP connection is dropped.
     pub fn close(&self) -> Option<Close> {
-        let (code, reason, _) = self.row();
+        let (code, reason, ..) = self.row();
         // A frame without a code has no room for a reason either.
         let reason = if code == NO_STATUS { "" } else { reason };
         (code == NO_STATUS || sendable_close_code(code)).then_some(Close { code, reason })
@@ -223,6 +361,23 @@ impl Cause {
     /// The label in metrics and the reason in logs: snake_case, unique, free of payload.
     pub fn label(&self) -> &'static str {
         self.row().2
+    }
+
+    /// Who brings this end about.
+    pub fn by(&self) -> By {
+        self.row().3
+    }
+
+    /// Which connections can end so.
+    pub fn legs(&self) -> Legs {
+        self.row().4
+    }
+
+    /// The place in [`Self::ALL`].
+    pub fn index(&self) -> usize {
+        let kind = std::mem::discriminant(self);
+        let same = |cause: &Self| std::mem::discriminant(cause) == kind;
+        Self::ALL.iter().position(same).unwrap_or_default()
     }
 
     /// What the peer's software does about this end. A connection dropped without a Close is
@@ -244,97 +399,4 @@ impl From<crate::ws::Error> for Cause {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use std::collections::{BTreeMap, BTreeSet};
-
-    #[test]
-    fn labels_are_unique_snake_case() {
-        let labels: BTreeSet<_> = Cause::ALL.iter().map(Cause::label).collect();
-        assert_eq!(labels.len(), Cause::ALL.len());
-        for label in labels {
-            assert!(
-                label
-                    .bytes()
-                    .all(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'_')),
-                "{label}"
-            );
-        }
-    }
-
-    #[test]
-    fn a_code_and_reason_mean_one_thing() {
-        let mut seen = BTreeMap::new();
-        for cause in Cause::ALL {
-            // A displaced holder is told what it would have been told anyway; a directive speaks
-            // with the binary's voice.
-            let borrowed = matches!(
-                cause,
-                Cause::Displaced | Cause::Directive(_) | Cause::DirectiveOverflow(_)
-            );
-            if let (Some(close), false) = (cause.close(), borrowed) {
-                let earlier = seen.insert((close.code, close.reason), cause);
-                assert_eq!(earlier, None, "{cause:?} says the same");
-            }
-        }
-        assert_eq!(seen.len(), 17);
-    }
-
-    #[test]
-    fn reasons_fit_a_control_frame() {
-        for close in Cause::ALL.iter().filter_map(Cause::close) {
-            assert!(close.reason.len() <= 123, "{close:?}");
-            assert!(sendable_close_code(close.code), "{close:?}");
-        }
-    }
-
-    #[test]
-    fn codes_that_stop_apps_come_from_binaries_only() {
-        for close in Cause::ALL.iter().filter_map(Cause::close) {
-            assert!(!NEVER_ORIGINATED.contains(&close.code), "{close:?}");
-        }
-        for code in NEVER_ORIGINATED {
-            assert_eq!(
-                Cause::Directive(code).close(),
-                Some(Close { code, reason: "" })
-            );
-            assert_eq!(Cause::Directive(code).peer_reaction(), Reaction::Stop);
-        }
-    }
-
-    #[test]
-    fn directives_with_unsendable_codes_drop_the_connection() {
-        for code in [0, 999, 1004, 1006, 1015, 2999, 5000, u16::MAX] {
-            assert_eq!(Cause::Directive(code).close(), None);
-            assert_eq!(Cause::DirectiveOverflow(code).close(), None);
-        }
-        let empty = Some(Close {
-            code: NO_STATUS,
-            reason: "",
-        });
-        assert_eq!(Cause::Directive(NO_STATUS).close(), empty);
-        assert_eq!(Cause::DirectiveOverflow(NO_STATUS).close(), empty);
-        assert_eq!(
-            Cause::DirectiveOverflow(4401).close(),
-            Some(Close {
-                code: 4401,
-                reason: "phone backlog full"
-            })
-        );
-    }
-
-    #[test]
-    fn absent_daemons_are_told_apart_from_other_ends() {
-        for cause in [
-            Cause::NoServer,
-            Cause::BinaryReclaimed,
-            Cause::BinaryDidNotReturn,
-            Cause::BinaryAway,
-        ] {
-            assert_eq!(cause.peer_reaction(), Reaction::DaemonAbsent);
-        }
-        assert_eq!(Cause::AlreadyClaimed.peer_reaction(), Reaction::Conflict);
-        assert_eq!(Cause::ShuttingDown.peer_reaction(), Reaction::Retry);
-        assert_eq!(Cause::WriteTimeout.peer_reaction(), Reaction::Retry);
-    }
-}
+mod tests;

@@ -3,7 +3,7 @@
 use crate::boot::Refusal;
 use crate::config::layers::{self, Loaded, Variables};
 use crate::config::settings::Settings;
-use crate::{demo, probe};
+use crate::{demo, probe, top};
 use clap::{ArgMatches, Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -53,6 +53,21 @@ enum Subcommands {
     Demo(demo::Args),
     /// Check a running relay from the outside, as a daemon and as a phone
     Probe(probe::Args),
+    /// Show what a relay is doing: the relay that runs with these settings, or the one at URL
+    ///
+    /// It is asked on its metrics listener. On a terminal the figures, slots and phones are drawn and kept up to date;
+    /// `?` names the keys, `NO_COLOR` turns colours off. Where standard output is no terminal, a snapshot in plain text
+    /// is printed each --interval. Exit codes: 0, 1 when the relay cannot be reached, 2 when it is not clear which one.
+    Top(Top),
+}
+
+/// The settings say which relay, unless its address is given.
+#[derive(Debug, Args)]
+struct Top {
+    #[command(flatten)]
+    args: top::Args,
+    #[command(flatten)]
+    given: Given,
 }
 
 /// What the command line asks for.
@@ -70,6 +85,8 @@ pub enum Task {
     Demo(demo::Args),
     /// Probe a relay.
     Probe(probe::Args),
+    /// Show what a relay is doing.
+    Top(top::Args),
 }
 
 /// A command line that has been understood.
@@ -123,6 +140,9 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Cli, clap::Erro
         }
         Some(Subcommands::Demo(args)) => (Task::Demo(args), matches, None),
         Some(Subcommands::Probe(args)) => (Task::Probe(args), matches, None),
+        Some(Subcommands::Top(Top { args, given })) => {
+            (Task::Top(args), inner.unwrap_or(matches), given.config)
+        }
     };
     Ok(Cli {
         task,

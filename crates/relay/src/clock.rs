@@ -14,9 +14,14 @@ impl Clock {
         Self(Instant::now())
     }
 
+    /// Time since the start.
+    pub fn elapsed(&self) -> Duration {
+        self.0.elapsed()
+    }
+
     /// Whole milliseconds since the start.
     pub fn now(&self) -> Millis {
-        Millis(u64::try_from(self.0.elapsed().as_millis()).unwrap_or(u64::MAX))
+        Millis(u64::try_from(self.elapsed().as_millis()).unwrap_or(u64::MAX))
     }
 
     /// The instant at which [`Self::now`] reaches `millis`. A time beyond all reason is a year away.

@@ -5,6 +5,7 @@
 //! [`net`](crate) accepts, `http` answers or upgrades, a `session` reads and writes one socket, and the
 //! `router` carries out what the core decides about slots.
 
+mod admin;
 mod boot;
 pub mod cli;
 pub mod clock;
@@ -12,13 +13,17 @@ pub mod config;
 pub mod demo;
 mod healthcheck;
 mod http;
+#[doc(hidden)]
+pub mod memory;
 mod net;
 pub mod observe;
 mod os;
 mod phase;
 pub mod probe;
 pub mod program;
+mod push;
 mod router;
 pub mod server;
 pub mod session;
 mod start;
+pub mod top;

@@ -3,14 +3,15 @@
 use crate::boot::{Boot, Refusal};
 use crate::cli::{self, Cli, Task};
 use crate::config::layers::{self, Loaded, Variables};
-use crate::config::report;
+use crate::config::{Config, report};
 use crate::healthcheck;
 use crate::observe::log::{Event, Key, Log, LogSettings};
 use crate::os::privileges::Privileges;
 use crate::os::systemd::Inherited;
 use crate::server::{Relay, StartError};
-use crate::{demo, probe};
+use crate::{demo, probe, top};
 use std::ffi::OsString;
+use std::io::Write as _;
 use std::process::ExitCode;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
@@ -39,6 +40,15 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         },
         Task::Demo(args) => in_runtime(demo::run(args.clone())),
         Task::Probe(args) => in_runtime(probe::run(args.clone())),
+        Task::Top(args) => {
+            let settings = args
+                .needs_settings()
+                .then(|| cli.load(&layers::variables()));
+            match settings.transpose() {
+                Ok(loaded) => in_runtime(top::run(args.clone(), loaded)),
+                Err(refusal) => fail(EXIT_CONFIG, &refusal),
+            }
+        }
     }
 }
 
@@ -67,7 +77,7 @@ fn prepare(cli: &Cli) -> Result<ExitCode, ExitCode> {
         .load(&variables)
         .map_err(|refusal| refuse(&Log::start(LogSettings::default()), &refusal))?;
     let log = Log::start(loaded.settings().log());
-    checked(&loaded, &variables, &log).map_err(|refusal| refuse(&log, &refusal))?;
+    let config = checked(&loaded, &variables, &log).map_err(|refusal| refuse(&log, &refusal))?;
     let inherited = Inherited::from_environment().map_err(|error| {
         log.write(
             Event::ListenerFailed,
@@ -76,16 +86,17 @@ fn prepare(cli: &Cli) -> Result<ExitCode, ExitCode> {
         log.flush();
         ExitCode::from(EXIT_FAILURE)
     })?;
-    Ok(in_runtime(serve(loaded, log, inherited)))
+    Ok(in_runtime(serve(config, log, inherited)))
 }
 
-fn checked(loaded: &Loaded, variables: &Variables, log: &Log) -> Result<(), Refusal> {
+fn checked(loaded: &Loaded, variables: &Variables, log: &Log) -> Result<Config, Refusal> {
     let boot = Boot::new(loaded, variables, Privileges::current());
     if let Some(refusal) = boot.refusals().into_iter().next() {
         return Err(refusal);
     }
     boot.remarks(log);
-    boot.prepare(log)
+    boot.prepare(log)?;
+    Ok(boot.config())
 }
 
 /// The signals a relay listens to.
@@ -116,17 +127,21 @@ impl Signals {
     }
 }
 
-async fn serve(loaded: Loaded, log: Log, inherited: Inherited) -> ExitCode {
+async fn serve(config: Config, log: Log, inherited: Inherited) -> ExitCode {
     let mut signals = match Signals::new() {
         Ok(signals) => signals,
         Err(error) => return fail(EXIT_FAILURE, &format!("cannot listen for signals: {error}")),
     };
-    let relay = match Relay::start_with(loaded.config(), log, inherited).await {
+    let relay = match Relay::start_with(config, log, inherited).await {
         Ok(relay) => relay,
         // The log has said it.
         Err(StartError::Bind { .. }) => return ExitCode::from(EXIT_FAILURE),
         Err(error) => return fail(EXIT_CONFIG, &format!("refusing to start: {error}")),
     };
+    if let Some(line) = relay.admin_line() {
+        // Its reader may be gone; then the token is lost, and a chosen one will do.
+        let _ = writeln!(std::io::stdout(), "{line}");
+    }
     signals.stop(|| relay.reload()).await;
     let hurry = relay.hurry();
     let impatience = async {

@@ -1,6 +1,7 @@
 //! A running relay, and the way it stops.
 
-use crate::config::{Config, address::AddressError};
+use crate::admin::Admin;
+use crate::config::{AdminToken, Config, address::AddressError};
 use crate::observe::log::{Event, Key, Log};
 use crate::os::systemd::Inherited;
 use crate::phase::{Phase, Phases};
@@ -34,6 +35,9 @@ pub enum StartError {
         /// The system's words.
         source: std::io::Error,
     },
+    /// Push cannot be set up as configured.
+    #[error("push cannot be set up: {0}")]
+    Push(String),
     /// The certificate cannot be used.
     #[error("no usable certificate: {0}")]
     Certificate(String),
@@ -57,13 +61,22 @@ pub struct Relay {
     /// Let peers in, and stop first.
     pub(crate) entrances: Vec<JoinHandle<()>>,
     /// Stays for the drain, and stops before the wait for the last closes.
-    pub(crate) metrics: Vec<JoinHandle<()>>,
+    pub(crate) admin: Option<AdminPage>,
     /// Run until the last connection is closed.
     pub(crate) services: Vec<JoinHandle<()>>,
     /// Tells the service manager; ends by itself with the last phase.
     pub(crate) report: JoinHandle<()>,
     pub(crate) reload: Arc<Notify>,
     pub(crate) hurry: Arc<Notify>,
+}
+
+/// The admin page, served beside `/metrics`.
+pub(crate) struct AdminPage {
+    pub(crate) admin: Arc<Admin>,
+    pub(crate) runs: Vec<JoinHandle<()>>,
+    pub(crate) local_addr: SocketAddr,
+    /// The token, if nobody chose one.
+    pub(crate) made: Option<AdminToken>,
 }
 
 impl Relay {
@@ -102,6 +115,17 @@ impl Relay {
         self.local_addr
     }
 
+    /// Where the admin page is, and the token that was made for it. `None` if there is no such page, or somebody chose
+    /// the token.
+    pub(crate) fn admin_line(&self) -> Option<String> {
+        let page = self.admin.as_ref()?;
+        let token = page.made.as_ref()?.reveal();
+        Some(format!(
+            "admin page: http://{}/ token: {token}",
+            page.local_addr
+        ))
+    }
+
     /// Reads again what can change while the relay runs: certificate files.
     pub(crate) fn reload(&self) {
         self.log.write(Event::ReloadRequested, &[]);
@@ -114,7 +138,8 @@ impl Relay {
     }
 
     /// Stops listening, closes every connection with 1001 `shutting down`, spread over the configured window,
-    /// and waits for the peers' closes for at most the configured time.
+    /// and waits for the peers' closes for at most the configured time. Push wakes that are being sent by then are broken
+    /// off.
     pub async fn shutdown(self) -> Shutdown {
         self.log.write(Event::ShutdownSignal, &[]);
         self.phases.enter(Phase::Draining);
@@ -128,14 +153,18 @@ impl Relay {
                 () = self.hurry.notified() => {}
             }
         }
-        for metrics in self.metrics {
-            end(metrics).await;
+        if let Some(page) = self.admin {
+            page.admin.stop();
+            for run in page.runs {
+                drop(run.await);
+            }
         }
         let outcome = tokio::select! {
             () = self.router.close_all() => Shutdown::Complete,
             () = tokio::time::sleep(config.shutdown_timeout) => Shutdown::Incomplete,
             () = self.hurry.notified() => Shutdown::Incomplete,
         };
+        self.router.push.shutdown().await;
         match outcome {
             Shutdown::Complete => self.log.write(Event::ShutdownComplete, &[]),
             Shutdown::Incomplete => {

@@ -1,8 +1,9 @@
 //! From a configuration to a running relay: everything is bound first, then everything is served.
 
+use crate::admin::Admin;
 use crate::clock::Clock;
 use crate::config::address::ListenAddress;
-use crate::config::{Acme, Certificate, CertificateFiles, Config, Public};
+use crate::config::{Acme, AdminToken, Certificate, CertificateFiles, Config, Public};
 use crate::http::gate::Gate;
 use crate::http::plain::{self, Times};
 use crate::http::{self, Site};
@@ -15,8 +16,9 @@ use crate::observe::log::{Event, Key, Log};
 use crate::os::rlimit::Machine;
 use crate::os::systemd::{self, Inherited};
 use crate::phase::{Phase, Phases};
+use crate::push::Fcm;
 use crate::router::Router;
-use crate::server::{Relay, StartError};
+use crate::server::{AdminPage, Relay, StartError};
 use hyper::Request;
 use hyper::body::Incoming;
 use std::fmt::Display;
@@ -54,7 +56,9 @@ pub(crate) async fn start(
         header: config.header_timeout,
         whole: config.http_timeout,
     };
-    let router = Arc::new(Router::new(config, machine, clock, log.clone()));
+    let fcm = config.push.as_ref().map(|push| Fcm::new(push, clock));
+    let fcm = fcm.transpose().map_err(StartError::Push)?;
+    let router = Arc::new(Router::new(config, machine, clock, log.clone(), fcm));
     let phases = Phases::default();
     let site = Arc::new(Site {
         gate: Arc::new(Gate::new(&router.config, max_connections)),
@@ -73,18 +77,16 @@ pub(crate) async fn start(
         services: Vec::new(),
     };
     let tls = starting.tls(&public, local_addr, listeners.challenges)?;
-    let metrics = listeners.metrics.into_iter();
-    let metrics = metrics.map(|l| tokio::spawn(http::metrics::run(l, router.clone(), times)));
-    let metrics = metrics.collect();
-    starting.health(listeners.health, &site);
+    let door = starting.door(Places::of(&router.config, machine));
+    let front = Arc::new(Front { site, door, tls });
+    let admin = starting.admin(listeners.metrics, &front);
+    starting.health(listeners.health, &front.site);
     let timers = router.clone();
     let timers = tokio::spawn(async move { timers.run_timers().await });
     starting.services.push(timers);
     let counted = router.clone();
     let report = systemd::report(phases.clone(), move || counted.counts());
     let report = tokio::spawn(report);
-    let door = starting.door(Places::of(&router.config, machine));
-    let front = Arc::new(Front { site, door, tls });
     for listener in listeners.public {
         let run = front.clone().run(listener);
         starting.entrances.push(tokio::spawn(run));
@@ -96,7 +98,7 @@ pub(crate) async fn start(
         phases,
         local_addr,
         entrances: starting.entrances,
-        metrics,
+        admin,
         services: starting.services,
         report,
         reload: starting.reload,
@@ -311,6 +313,24 @@ impl Starting {
         }
         self.services.push(tokio::spawn(client.run()));
         Ok(())
+    }
+
+    /// The admin page with `/metrics`, if it has a listener.
+    fn admin(&mut self, listeners: Vec<TcpListener>, front: &Arc<Front>) -> Option<AdminPage> {
+        let local_addr = listeners.first()?.local_addr().ok()?;
+        let chosen = self.router.config.admin_token.clone();
+        let made = chosen.is_none().then(AdminToken::random);
+        let token = chosen.or_else(|| made.clone())?;
+        let admin = Arc::new(Admin::new(front.clone(), token));
+        self.services.push(tokio::spawn(admin.clone().sample()));
+        let runs = listeners.into_iter();
+        let runs = runs.map(|listener| tokio::spawn(admin.clone().run(listener, self.times)));
+        Some(AdminPage {
+            runs: runs.collect(),
+            admin,
+            local_addr,
+            made,
+        })
     }
 
     fn health(&mut self, listeners: Vec<TcpListener>, site: &Arc<Site>) {

@@ -43,6 +43,27 @@ fn a_ping_goes_out_every_interval_whatever_the_traffic() {
 }
 
 #[test]
+fn the_round_trip_of_a_ping_is_known_once() {
+    let mut session = registered();
+    assert_eq!(
+        session.round_trip_ms(Millis(29_000), 0),
+        None,
+        "no ping yet"
+    );
+    session.expire(Millis(30_000));
+    assert_eq!(session.round_trip_ms(Millis(30_010), 2), None, "never sent");
+    // Another sign of life may come before the pong itself.
+    session.pong(1);
+    assert_eq!(session.round_trip_ms(Millis(30_047), 1), Some(47));
+    assert_eq!(session.round_trip_ms(Millis(30_048), 1), None, "said again");
+    session.expire(Millis(60_000));
+    assert_eq!(session.round_trip_ms(Millis(60_001), 1), None, "an old one");
+    assert_eq!(session.round_trip_ms(Millis(60_000), 2), Some(0));
+    let _ = session.close_requested(Millis(60_000), Cause::Normal);
+    assert_eq!(session.round_trip_ms(Millis(60_000), 2), None);
+}
+
+#[test]
 fn a_ping_without_its_pong_closes_after_the_timeout() {
     let mut session = registered();
     session.expire(Millis(30_000));

@@ -151,9 +151,9 @@ impl Slot {
         let live = Live {
             holder: conn,
             instance,
-            since: cx.now,
             claimants: Vec::new(),
         };
+        self.since = cx.now;
         mem::replace(&mut self.tenure, Tenure::Live(live))
     }
 
@@ -172,6 +172,7 @@ impl Slot {
         }
         let until = cx.now.plus(cx.policy.grace_ms);
         let instance = live.instance.take();
+        self.since = cx.now;
         self.tenure = Tenure::Grace(Grace {
             until,
             instance,
@@ -182,7 +183,7 @@ impl Slot {
 
     /// Whether `conn` holds the slot since less than `ms` milliseconds.
     pub(crate) fn is_short_tenure(&self, conn: Conn, ms: u64, now: crate::Millis) -> bool {
-        matches!(&self.tenure, Tenure::Live(live) if live.holder == conn && now.since(live.since) < ms)
+        matches!(&self.tenure, Tenure::Live(live) if live.holder == conn && now.since(self.since) < ms)
     }
 
     /// The holder didn't come back.
@@ -190,6 +191,7 @@ impl Slot {
         let Tenure::Grace(grace) = mem::take(&mut self.tenure) else {
             return;
         };
+        self.since = cx.now;
         cx.emit(Effect::GraceExpired);
         self.evict_all(Cause::BinaryDidNotReturn, cx);
         settle_departed(grace, None, cx);

@@ -1,11 +1,12 @@
 //! A model of everything around the hub: it does what the effects say, moves numbered frames along the links, and
 //! objects to whatever no peer should ever see.
 
-use std::collections::BTreeMap;
+mod views;
+
+use std::collections::{BTreeMap, BTreeSet};
 
 use relay_core::{
-    Claim, Conn, Counts, Effect, Effects, Hub, Input, Instance, Millis, Path, PhoneEnd, Policy,
-    ServerId, invariant,
+    Claim, Conn, Effect, Effects, Hub, Input, Instance, Millis, Path, PhoneEnd, Policy, ServerId,
 };
 use relay_proto::close::Cause;
 
@@ -18,6 +19,9 @@ pub(crate) struct Shell {
     pub(crate) path: Path,
     policy: Policy,
     holders: BTreeMap<ServerId, Conn>,
+    graces: BTreeSet<ServerId>,
+    /// Since when each slot is what it is.
+    since: BTreeMap<ServerId, Millis>,
     tenures: BTreeMap<ServerId, (u64, Option<u8>)>,
     tick: u64,
     /// The pong that is being processed.
@@ -74,6 +78,8 @@ impl Shell {
             path: Path::Unknown,
             policy,
             holders: BTreeMap::new(),
+            graces: BTreeSet::new(),
+            since: BTreeMap::new(),
             tenures: BTreeMap::new(),
             tick: 0,
             pong: None,
@@ -243,6 +249,7 @@ impl Shell {
             }
         }
         self.check();
+        self.check_views();
         for (server, conn, probe) in questions {
             let path = self.path;
             self.step(&server, Input::Path { conn, probe, path });
@@ -251,14 +258,22 @@ impl Shell {
 
     fn apply_one(&mut self, server: &ServerId, effect: Effect) {
         match effect {
-            Effect::Claimed { conn, how } => self.claimed(server, conn, how),
+            Effect::Claimed { conn, how } => {
+                self.graces.remove(server);
+                self.since.insert(server.clone(), self.now);
+                self.claimed(server, conn, how);
+            }
             Effect::Probing { conn } => self.change_role(conn, &[Role::New], Role::Waiting),
             Effect::ClaimRefused { conn } => self.refused(conn),
             Effect::Displaced { conn } => {
                 self.change_role(conn, &[Role::Holder], Role::Out);
                 self.holders.remove(server);
             }
-            Effect::Released { conn } => assert!(!self.binaries[&conn].open),
+            Effect::Released { conn } => {
+                assert!(!self.binaries[&conn].open);
+                self.graces.insert(server.clone());
+                self.since.insert(server.clone(), self.now);
+            }
             Effect::Probe { conn, probe } => {
                 assert_eq!(
                     self.holders.get(server),
@@ -277,6 +292,7 @@ impl Shell {
             Effect::Registered { conn } => {
                 let phone = self.phones.get_mut(&conn).unwrap();
                 (phone.registered, phone.open) = (true, true);
+                self.since.entry(server.clone()).or_insert(self.now);
             }
             Effect::RegisterRefused { conn, cause } => {
                 let held = self.holders.contains_key(server);
@@ -287,6 +303,7 @@ impl Shell {
                 );
             }
             Effect::GraceExpired => {
+                assert!(self.graces.remove(server));
                 assert!(
                     !self.holders.contains_key(server),
                     "grace is for slots without a holder"
@@ -425,28 +442,6 @@ impl Shell {
             assert_eq!(frame, phone.delivered, "in order, without a gap");
             phone.delivered += 1;
         }
-    }
-
-    fn check(&self) {
-        assert_eq!(invariant::check(&self.hub), Ok(()));
-        let phones = self.phones.values();
-        let reality = Counts {
-            binaries: self.holders.len(),
-            phones: phones.clone().filter(|phone| phone.registered).count(),
-            parked: phones
-                .clone()
-                .filter(|phone| phone.parked_since.is_some())
-                .count(),
-        };
-        assert_eq!(self.hub.counts(), reality);
-        let waiting = self
-            .binaries
-            .values()
-            .any(|binary| binary.role == Role::Waiting);
-        assert!(
-            !waiting || self.hub.deadline().is_some(),
-            "a claimant's wait has an end"
-        );
     }
 
     fn change_role(&mut self, conn: Conn, from: &[Role], to: Role) {

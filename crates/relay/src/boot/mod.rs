@@ -5,13 +5,14 @@ mod refusal;
 
 pub(crate) use refusal::Refusal;
 
-use crate::config::contracts::{Contracts, FCM_CREDENTIALS, PRODUCTION, SINGLE_INSTANCE};
+use crate::config::contracts::{Contracts, PRODUCTION, SINGLE_INSTANCE};
 use crate::config::layers::{Loaded, Variables};
-use crate::config::{Certificate, ListenAddress, Public, address};
+use crate::config::{Certificate, Config, ListenAddress, Public, Push, address};
 use crate::net::acme::{self, cache};
 use crate::observe::log::{Event, Key, Log};
 use crate::os::privileges::Privileges;
 use crate::os::rlimit::Machine;
+use crate::push;
 
 /// Everything the checks look at.
 pub(crate) struct Boot<'a> {
@@ -33,7 +34,7 @@ impl<'a> Boot<'a> {
 
     /// Everything that speaks against starting, in the order of the checks. Changes nothing.
     pub(crate) fn refusals(&self) -> Vec<Refusal> {
-        let checks: [fn(&Self) -> Option<Refusal>; 13] = [
+        let checks: [fn(&Self) -> Option<Refusal>; 14] = [
             Self::mode,
             Self::insecure_alone,
             Self::max_connections,
@@ -43,6 +44,7 @@ impl<'a> Boot<'a> {
             Self::capabilities,
             Self::domain,
             Self::combinations,
+            Self::push,
             Self::metrics_listen,
             Self::certificate_files,
             Self::acme,
@@ -76,12 +78,28 @@ impl<'a> Boot<'a> {
         for variable in &self.loaded.unknown_variables {
             log.write(Event::UnknownVariable, &[(Key::EnvVar, variable)]);
         }
-        match &self.contracts {
-            Ok(contracts) if contracts.push => {
-                log.write(Event::PushUnavailable, &[(Key::EnvVar, &FCM_CREDENTIALS)])
-            }
-            _ => log.write(Event::PushOff, &[]),
+        match self.push_config() {
+            Some(push) => log.write(Event::PushOn, &[(Key::Project, &push.project)]),
+            None => log.write(Event::PushOff, &[]),
         }
+    }
+
+    /// What is in force, with what the environment's contracts add.
+    pub(crate) fn config(&self) -> Config {
+        Config {
+            push: self.push_config(),
+            admin_token: self.contract().admin_token,
+            ..self.loaded.config()
+        }
+    }
+
+    fn push_config(&self) -> Option<Push> {
+        let settings = self.loaded.settings();
+        Some(Push {
+            account: self.contract().push?,
+            project: settings.fcm_project.clone(),
+            endpoint: settings.fcm_endpoint.clone(),
+        })
     }
 
     /// Makes the certificate cache's directory ready, where there is one.
@@ -272,6 +290,18 @@ impl<'a> Boot<'a> {
             );
         }
         None
+    }
+
+    fn push(&self) -> Option<Refusal> {
+        let settings = self.loaded.settings();
+        let (endpoint, project) = (&settings.fcm_endpoint, &settings.fcm_project);
+        let error = push::message_uri(endpoint, project).err()?;
+        Some(
+            Refusal::new(Event::RefusedSettings)
+                .with(Key::Err, error)
+                .with(Key::Value, format!("{endpoint} {project}"))
+                .fix("leave --fcm-endpoint and --fcm-project out, or write an origin like https://fcm.googleapis.com and the id of a Firebase project"),
+        )
     }
 
     fn metrics_listen(&self) -> Option<Refusal> {

@@ -3,7 +3,7 @@
 //! Each layer is turned into flags and read by the one parser, first alone, so that a mistake is reported where it
 //! was made, then all together.
 
-use super::contracts::{FCM_CREDENTIALS, PRODUCTION, SINGLE_INSTANCE};
+use super::contracts::{ADMIN_TOKEN, FCM_CREDENTIALS, PRODUCTION, SINGLE_INSTANCE};
 use super::settings::Settings;
 use crate::boot::Refusal;
 use crate::observe::log::{Event, Key};
@@ -21,7 +21,13 @@ pub(crate) const PREFIX: &str = "PYRYCODE_RELAY_";
 const FILE: &str = "PYRYCODE_RELAY_CONFIG";
 
 /// Variables with the prefix that are no settings.
-const NO_SETTINGS: [&str; 4] = [PRODUCTION, SINGLE_INSTANCE, FCM_CREDENTIALS, FILE];
+const NO_SETTINGS: [&str; 5] = [
+    PRODUCTION,
+    SINGLE_INSTANCE,
+    FCM_CREDENTIALS,
+    ADMIN_TOKEN,
+    FILE,
+];
 
 /// Where a value was set.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -66,6 +72,8 @@ pub(crate) struct Loaded {
     pub(crate) values: Vec<Value>,
     /// Variables that look like settings and are none.
     pub(crate) unknown_variables: Vec<String>,
+    /// Closing on the admin page takes a token that somebody chose.
+    pub(crate) has_admin_token: bool,
 }
 
 impl Loaded {
@@ -165,6 +173,7 @@ fn finish(
         settings,
         values,
         unknown_variables,
+        has_admin_token: variables.contains_key(ADMIN_TOKEN),
     })
 }
 

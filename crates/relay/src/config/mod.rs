@@ -5,6 +5,7 @@ pub(crate) mod contracts;
 pub(crate) mod layers;
 pub(crate) mod report;
 pub(crate) mod settings;
+mod token;
 
 use crate::observe::log::LogSettings;
 use ipnet::IpNet;
@@ -15,7 +16,9 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
+pub use crate::push::ServiceAccount;
 pub use address::ListenAddress;
+pub use token::AdminToken;
 
 /// What the public listener speaks.
 #[derive(Clone, Debug)]
@@ -117,6 +120,17 @@ impl CertificateFiles {
     }
 }
 
+/// How phones are woken by push.
+#[derive(Clone, Debug)]
+pub struct Push {
+    /// Whose messages they are.
+    pub account: ServiceAccount,
+    /// The Firebase project.
+    pub project: String,
+    /// FCM's https origin.
+    pub endpoint: String,
+}
+
 /// What stands between the clients and the public listener.
 #[derive(Clone, Debug, Default)]
 pub struct Proxies {
@@ -143,12 +157,14 @@ impl Proxies {
 pub struct Config {
     /// The listener of the public routes.
     pub public: Option<Public>,
-    /// Loopback address of `/metrics`; `None`: no such listener.
+    /// Loopback address of `/metrics` and the admin page; `None`: no such listener.
     pub metrics_listen: Option<SocketAddr>,
     /// `host:port` of the health routes alone; `None`: no such listener.
     pub health_listen: Option<String>,
     /// What stands in front.
     pub proxies: Proxies,
+    /// How phones are woken; `None`: they are not.
+    pub push: Option<Push>,
     /// Live WebSocket connections over both endpoints; `None`: from the descriptor limit and the
     /// memory of this machine.
     pub max_connections: Option<usize>,
@@ -192,6 +208,12 @@ pub struct Config {
     pub shutdown_timeout: Duration,
     /// How log lines look, and which there are.
     pub log: LogSettings,
+    /// Figures of the process among the metrics.
+    pub process_metrics: bool,
+    /// Server-ids on the admin page, instead of a hash of them.
+    pub admin_show_ids: bool,
+    /// What closing a slot or a phone takes; `None`: a random one is made.
+    pub admin_token: Option<AdminToken>,
 }
 
 impl Default for Config {
@@ -201,6 +223,7 @@ impl Default for Config {
             metrics_listen: None,
             health_listen: None,
             proxies: Proxies::default(),
+            push: None,
             max_connections: None,
             max_connections_per_ip: 256,
             max_handshakes: None,
@@ -221,12 +244,16 @@ impl Default for Config {
             drain: Duration::ZERO,
             shutdown_timeout: Duration::from_secs(10),
             log: LogSettings::default(),
+            process_metrics: false,
+            admin_show_ids: false,
+            admin_token: None,
         }
     }
 }
 
 impl Loaded {
-    /// The configuration these settings stand for, once the boot checks have found nothing wrong with them.
+    /// The configuration these settings stand for, once the boot checks have found nothing wrong with them. What comes
+    /// from the environment's contracts is not in it.
     pub(crate) fn config(&self) -> Config {
         let s = &self.settings;
         Config {
@@ -238,6 +265,7 @@ impl Loaded {
                 trusted: s.trust_proxy.clone(),
                 trust_x_forwarded_for: s.trust_x_forwarded_for,
             },
+            push: None,
             max_connections: s.max_connections.and_then(|n| usize::try_from(n).ok()),
             max_connections_per_ip: s.max_connections_per_ip,
             max_handshakes: s.max_handshakes,
@@ -258,6 +286,9 @@ impl Loaded {
             drain: s.drain,
             shutdown_timeout: s.shutdown_timeout,
             log: s.log(),
+            process_metrics: s.process_metrics,
+            admin_show_ids: s.admin_show_ids,
+            admin_token: None,
         }
     }
 }

@@ -1,5 +1,6 @@
 //! `pyrycode-relay check-config`: what is in force, and where each value comes from.
 
+use super::contracts::ADMIN_TOKEN;
 use super::layers::{Loaded, Value};
 use super::{Certificate, Public, default_cache};
 use crate::boot::Refusal;
@@ -94,6 +95,9 @@ pub(crate) fn summary(public: Option<&Public>) -> String {
 /// Prints everything: settings on standard output, what is wrong on standard error.
 pub(crate) fn print(loaded: &Loaded, refusals: &[Refusal]) {
     print!("{}", text(loaded));
+    if loaded.has_admin_token {
+        println!("# {ADMIN_TOKEN} is set");
+    }
     for variable in &loaded.unknown_variables {
         eprintln!("warning: {variable} is set, and no setting has that name");
     }

@@ -34,7 +34,7 @@ pub(crate) struct Settings {
         help_heading = "Listeners"
     )]
     pub(super) http_listen: String,
-    /// Serve /metrics on this loopback address; an empty value turns it off
+    /// Serve /metrics and the admin page on this loopback address; an empty value turns both off
     #[arg(
         long,
         value_name = "ADDR",
@@ -90,6 +90,23 @@ pub(crate) struct Settings {
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true",
           default_value = "false", value_name = "BOOL", value_parser = boolean, help_heading = "Proxies in front")]
     pub(crate) trust_x_forwarded_for: std::primitive::bool,
+
+    /// The Firebase project whose app is woken
+    #[arg(
+        long,
+        value_name = "NAME",
+        default_value = "pyrycode-mobile",
+        help_heading = "Push"
+    )]
+    pub(crate) fcm_project: String,
+    /// Where push wakes are posted: an https origin
+    #[arg(
+        long,
+        value_name = "URL",
+        default_value = "https://fcm.googleapis.com",
+        help_heading = "Push"
+    )]
+    pub(crate) fcm_endpoint: String,
 
     /// Live connections over both endpoints [default: from the descriptor limit and memory]
     #[arg(
@@ -209,6 +226,15 @@ pub(crate) struct Settings {
         help_heading = "Log"
     )]
     pub(super) log_level: Level,
+
+    /// Export figures of the process (memory, processor time, descriptors) with the relay's own metrics
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true",
+          default_value = "false", value_name = "BOOL", value_parser = boolean, help_heading = "Metrics")]
+    pub(super) process_metrics: std::primitive::bool,
+    /// Show server-ids on the admin page, instead of a hash of them
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true",
+          default_value = "false", value_name = "BOOL", value_parser = boolean, help_heading = "Metrics")]
+    pub(super) admin_show_ids: std::primitive::bool,
 }
 
 /// The production directory of Let's Encrypt.

@@ -3,7 +3,7 @@
 
 use super::caller::Client;
 use crate::config::Config;
-use crate::observe::metrics::Endpoint;
+use crate::observe::metrics::{Endpoint, Fill};
 use relay_core::bucket::{Buckets, Concurrent, RetryAfter};
 use relay_core::{Millis, limits};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -50,6 +50,30 @@ impl Gate {
             }),
             clients: (per_client > 0).then(|| Mutex::new(Concurrent::new(per_client))),
         }
+    }
+
+    /// Connections that have a place, of how many.
+    pub(crate) fn fill(&self) -> Fill {
+        Fill {
+            now: self.live.load(Ordering::Relaxed),
+            limit: self.max_connections,
+        }
+    }
+
+    /// Clients and endpoints whose attempts are counted.
+    pub(crate) fn rate_entries(&self) -> usize {
+        let rates = self.rates.as_ref();
+        rates.map_or(0, |rates| {
+            rates.lock().unwrap_or_else(PoisonError::into_inner).len()
+        })
+    }
+
+    /// Clients whose connections are counted.
+    pub(crate) fn client_entries(&self) -> usize {
+        let clients = self.clients.as_ref();
+        clients.map_or(0, |clients| {
+            clients.lock().unwrap_or_else(PoisonError::into_inner).len()
+        })
     }
 
     /// Counts one attempt of `client`, and takes a place for it.

@@ -1,33 +1,48 @@
-//! The listener of `/metrics`. It is on loopback only, and nothing limits it.
+//! `/metrics`, on the loopback listener of the admin page.
 
-use super::plain::{Times, not_found};
-use super::{Reply, plain};
-use crate::net::listener;
-use crate::router::Router;
+use super::Reply;
+use crate::net::front::Front;
+use crate::observe::metrics::{Format, Gauges};
+use crate::observe::process;
 use http_body_util::Full;
-use hyper::Response;
-use hyper::header::{CONTENT_TYPE, HeaderValue};
-use std::sync::Arc;
-use tokio::net::TcpListener;
+use hyper::body::Incoming;
+use hyper::header::{ACCEPT, CONTENT_TYPE, HeaderValue};
+use hyper::{Request, Response};
 
-/// Serves scrapers until the future is dropped.
-pub(crate) async fn run(listener: TcpListener, router: Arc<Router>, times: Times) {
-    listener::accept(&listener, &router.log, |socket, _| {
-        let router = router.clone();
-        tokio::spawn(async move {
-            plain::exchange(socket, times, |request| match request.uri().path() {
-                "/metrics" => metrics(&router),
-                _ => not_found(),
-            })
-            .await;
-        });
-    })
-    .await;
+/// Everything that is counted, and how things stand.
+pub(crate) fn metrics(front: &Front, request: &Request<Incoming>) -> Reply {
+    let accept = request.headers().get(ACCEPT);
+    let format = Format::negotiate(accept.and_then(|accept| accept.to_str().ok()));
+    let text = front.site.router.metrics.text(format, &gauges(front));
+    let mut reply = Response::new(Full::from(text));
+    let content_type = HeaderValue::from_static(format.content_type());
+    reply.headers_mut().insert(CONTENT_TYPE, content_type);
+    reply
 }
 
-fn metrics(router: &Router) -> Reply {
-    let mut reply = Response::new(Full::from(router.metrics.text(router.counts())));
-    let text = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
-    reply.headers_mut().insert(CONTENT_TYPE, text);
-    reply
+/// How things stand now, asked of those who know.
+pub(crate) fn gauges(front: &Front) -> Gauges {
+    let Front { site, door, tls } = front;
+    let router = &site.router;
+    let certificate = tls.as_ref().and_then(|tls| tls.certificates().current());
+    Gauges {
+        counts: router.counts(),
+        phase: site.phases.now(),
+        connections: site.gate.fill(),
+        handshakes: door.fill(),
+        queue_bytes: router.queue().fill(),
+        queue_bytes_high_water: router.queue().high_water_bytes(),
+        park_bytes: router.parked_bytes(),
+        limiters: [
+            ("attempts", site.gate.rate_entries()),
+            ("connections", site.gate.client_entries()),
+            ("connects", door.connect_entries()),
+            ("redials", router.redial_entries()),
+            ("wakes", router.push.limited_ids()),
+        ],
+        log_lines_dropped: router.log.dropped_lines(),
+        certificate_not_after: certificate.map(|certificate| certificate.not_after()),
+        push_in_flight: router.push.in_flight(),
+        process: router.config.process_metrics.then(process::Figures::read),
+    }
 }

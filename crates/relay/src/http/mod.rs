@@ -7,12 +7,12 @@ pub(crate) mod caller;
 pub(crate) mod gate;
 pub(crate) mod metrics;
 pub(crate) mod plain;
-mod upgrade;
+pub(crate) mod upgrade;
 
 use crate::config::Public;
 use crate::net::acme::Http01;
 use crate::observe::log::{Event, Key, Quoted};
-use crate::observe::metrics::{Endpoint, Outcome};
+use crate::observe::metrics::{Endpoint, Outcome, Refusal, Stage};
 use crate::phase::{Phase, Phases};
 use crate::router::Router;
 use caller::Caller;
@@ -27,12 +27,15 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use std::convert::Infallible;
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use tokio::time::Instant;
+use upgrade::Dial;
 
 /// Header fields a request may have.
-const MAX_HEADERS: usize = 64;
+pub(crate) const MAX_HEADERS: usize = 64;
 
 /// Bytes of a request head; a larger one is answered with 431.
-const MAX_HEAD_BYTES: usize = 16 * 1024;
+pub(crate) const MAX_HEAD_BYTES: usize = 16 * 1024;
 
 pub(crate) type Reply = Response<Full<Bytes>>;
 
@@ -44,17 +47,28 @@ pub(crate) struct Site {
     pub(crate) version: &'static str,
 }
 
+/// A connection that is about to make its request.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Arrival {
+    /// Whose it is, as far as that is known before the request.
+    pub(crate) remote: IpAddr,
+    /// When it was accepted.
+    pub(crate) at: Instant,
+}
+
 /// Serves the HTTP part of one accepted connection. Resolves when it is answered, has become a
 /// WebSocket (which runs in a task of its own), or took too long.
-pub(crate) async fn serve<S>(site: Arc<Site>, socket: S, remote: IpAddr)
+pub(crate) async fn serve<S>(site: Arc<Site>, socket: S, arrival: Arrival)
 where
     S: crate::session::Transport,
 {
+    let asked = AtomicBool::new(false);
     let config = &site.router.config;
     let (header_timeout, http_timeout) = (config.header_timeout, config.http_timeout);
     let service = service_fn(|request| {
+        asked.store(true, Ordering::Relaxed);
         let site = site.clone();
-        async move { Ok::<_, Infallible>(answer::<S>(&site, request, remote)) }
+        async move { Ok::<_, Infallible>(answer::<S>(&site, request, arrival)) }
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
@@ -64,15 +78,19 @@ where
         .serve_connection(TokioIo::new(socket), service)
         .with_upgrades();
     // Neither a slow client nor a broken request is worth a line: anyone can cause them at will.
-    drop(tokio::time::timeout(http_timeout, connection).await);
+    let ended = tokio::time::timeout(http_timeout, connection).await;
+    // One that is closed without a byte is fine: that is how load balancers look whether somebody listens.
+    if !matches!(ended, Ok(Ok(()))) && !asked.load(Ordering::Relaxed) {
+        site.router.metrics.handshake_failures.inc(Stage::http);
+    }
 }
 
 fn answer<S: crate::session::Transport>(
     site: &Arc<Site>,
     request: Request<Incoming>,
-    remote: IpAddr,
+    arrival: Arrival,
 ) -> Reply {
-    let mut reply = route::<S>(site, request, remote);
+    let mut reply = route::<S>(site, request, arrival);
     // One request for each connection. Said here and not by hyper, which would add it to the 101,
     // where some clients compare the whole value with `Upgrade`.
     if !reply.headers().contains_key(header::CONNECTION) {
@@ -86,22 +104,29 @@ fn answer<S: crate::session::Transport>(
 fn route<S: crate::session::Transport>(
     site: &Arc<Site>,
     request: Request<Incoming>,
-    remote: IpAddr,
+    arrival: Arrival,
 ) -> Reply {
     // RFC 9112, section 3.2: proxies in front might go by the other one.
     if request.headers().get_all(header::HOST).iter().count() > 1 {
-        return contentless(StatusCode::BAD_REQUEST);
+        return refuse(site, Refusal::host, contentless(StatusCode::BAD_REQUEST));
     }
     if !is_our_host(site, &request) {
         let mut reply = Response::new(Full::default());
         *reply.status_mut() = StatusCode::MISDIRECTED_REQUEST;
-        return reply;
+        return refuse(site, Refusal::host, reply);
     }
     match request.uri().path() {
-        "/v1/server" | "/v2/server" => websocket::<S>(site, request, Endpoint::server, remote),
-        "/v1/client" | "/v2/client" => websocket::<S>(site, request, Endpoint::client, remote),
-        path => health(site, path).unwrap_or_else(plain::not_found),
+        "/v1/server" | "/v2/server" => websocket::<S>(site, request, Endpoint::server, arrival),
+        "/v1/client" | "/v2/client" => websocket::<S>(site, request, Endpoint::client, arrival),
+        path => health(site, path)
+            .unwrap_or_else(|| refuse(site, Refusal::not_found, plain::not_found())),
     }
+}
+
+/// Counts a refusal, and passes on how it is said.
+fn refuse(site: &Site, refusal: Refusal, reply: Reply) -> Reply {
+    site.router.metrics.refused.inc(refusal);
+    reply
 }
 
 /// Whether the request is for the host that this relay serves, where it serves only one.
@@ -144,14 +169,23 @@ fn websocket<S: crate::session::Transport>(
     site: &Arc<Site>,
     request: Request<Incoming>,
     endpoint: Endpoint,
-    remote: IpAddr,
+    arrival: Arrival,
 ) -> Reply {
     if site.phases.now() > Phase::Ready {
-        return retry_later(StatusCode::SERVICE_UNAVAILABLE, RETRY_DRAINING_SECONDS);
+        let reply = retry_later(StatusCode::SERVICE_UNAVAILABLE, RETRY_DRAINING_SECONDS);
+        return refuse(site, Refusal::draining, reply);
     }
-    let caller = Caller::of_request(&site.router.config.proxies, request.headers(), remote);
+    let proxies = &site.router.config.proxies;
+    let caller = Caller::of_request(proxies, request.headers(), arrival.remote);
     match admit(site, &request, endpoint, &caller) {
-        Ok(permit) => upgrade::upgrade::<S>(site, request, endpoint, &caller.shown, permit),
+        Ok(permit) => {
+            let dial = Dial {
+                endpoint,
+                remote: &caller.shown,
+                accepted: arrival.at,
+            };
+            upgrade::upgrade::<S>(site, request, dial, permit)
+        }
         Err(reply) => reply,
     }
 }
@@ -176,19 +210,22 @@ fn admit(
                     .log
                     .write(Event::RateLimited, &[(Key::Remote, &quoted)]);
                 router.metrics.attempt(endpoint, Outcome::reject_rate_limit);
-                retry_later(StatusCode::TOO_MANY_REQUESTS, retry_after.seconds())
+                let reply = retry_later(StatusCode::TOO_MANY_REQUESTS, retry_after.seconds());
+                refuse(site, Refusal::rate, reply)
             }
             Refused::ClientFull => {
                 let fields = [(Key::Path, path), (Key::Remote, remote)];
                 router.log.write(Event::IpConnCapReached, &fields);
-                retry_later(StatusCode::TOO_MANY_REQUESTS, RETRY_FULL_SECONDS)
+                let reply = retry_later(StatusCode::TOO_MANY_REQUESTS, RETRY_FULL_SECONDS);
+                refuse(site, Refusal::ip_full, reply)
             }
             Refused::Full => {
                 router.log.write(
                     Event::ConnCapReached,
                     &[(Key::Path, path), (Key::Remote, remote)],
                 );
-                retry_later(StatusCode::SERVICE_UNAVAILABLE, RETRY_FULL_SECONDS)
+                let reply = retry_later(StatusCode::SERVICE_UNAVAILABLE, RETRY_FULL_SECONDS);
+                refuse(site, Refusal::full, reply)
             }
         })
 }

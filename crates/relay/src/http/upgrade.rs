@@ -1,9 +1,9 @@
 //! From a request that may connect to a running session.
 
 use super::gate::Permit;
-use super::{Reply, Site, contentless, plain, retry_later};
+use super::{Reply, Site, contentless, plain, refuse, retry_later};
 use crate::observe::log::{Event, Key};
-use crate::observe::metrics::{Endpoint, Outcome};
+use crate::observe::metrics::{Endpoint, Outcome, Refusal};
 use crate::router::Seat;
 use crate::session::binary::Binary;
 use crate::session::phone::Phone;
@@ -19,15 +19,28 @@ use relay_proto::handshake::{self, Accept};
 use relay_proto::headers;
 use relay_proto::ws::{Limits, Utf8};
 use std::sync::Arc;
+use tokio::time::Instant;
+
+/// Who dials what.
+pub(super) struct Dial<'a> {
+    pub(super) endpoint: Endpoint,
+    pub(super) remote: &'a str,
+    /// When the TCP connection was accepted.
+    pub(super) accepted: Instant,
+}
 
 /// Checks headers and handshake, and answers. With a 101 a task waits for the connection.
 pub(super) fn upgrade<S: Transport>(
     site: &Arc<Site>,
     mut request: Request<Incoming>,
-    endpoint: Endpoint,
-    remote: &str,
+    dial: Dial<'_>,
     permit: Permit,
 ) -> Reply {
+    let Dial {
+        endpoint,
+        remote,
+        accepted: accepted_at,
+    } = dial;
     let accepted = match endpoint {
         Endpoint::server => server(site, &request, remote),
         Endpoint::client => client(site, &request, remote),
@@ -39,11 +52,19 @@ pub(super) fn upgrade<S: Transport>(
     seat.permit = Some(permit);
     let on_upgrade = hyper::upgrade::on(&mut request);
     match endpoint {
-        Endpoint::server => drop(tokio::spawn(start::<S, _>(on_upgrade, seat, Binary::new))),
-        Endpoint::client => drop(tokio::spawn(start::<S, _>(on_upgrade, seat, |seat| {
-            seat.register();
-            Phone::new(seat)
-        }))),
+        Endpoint::server => {
+            let start = start::<S, _>(on_upgrade, accepted_at, seat, Binary::new);
+            drop(tokio::spawn(start));
+        }
+        Endpoint::client => drop(tokio::spawn(start::<S, _>(
+            on_upgrade,
+            accepted_at,
+            seat,
+            |seat| {
+                seat.register();
+                Phone::new(seat)
+            },
+        ))),
     }
     switching(&accept)
 }
@@ -58,7 +79,7 @@ fn server(
     let router = &site.router;
     let hello = headers::binary_hello(first(request.headers()))
         .map_err(|_| missing_header(site, Endpoint::server))?;
-    let accept = check(request)?;
+    let accept = check(site, request)?;
     let server = ServerId::new(&hello.server_id);
     if let Err(retry_after) = router.may_claim(&server) {
         router.metrics.redials_refused.inc();
@@ -66,10 +87,8 @@ fn server(
             Event::RedialLimited,
             &[(Key::ServerId, &server), (Key::Remote, &remote)],
         );
-        return Err(retry_later(
-            StatusCode::TOO_MANY_REQUESTS,
-            retry_after.seconds(),
-        ));
+        let reply = retry_later(StatusCode::TOO_MANY_REQUESTS, retry_after.seconds());
+        return Err(refuse(site, Refusal::redial, reply));
     }
     let instance = hello
         .instance
@@ -87,7 +106,7 @@ fn client(
 ) -> Result<(Seat, Accept), Reply> {
     let hello = headers::phone_hello(first(request.headers()))
         .map_err(|_| missing_header(site, Endpoint::client))?;
-    let accept = check(request)?;
+    let accept = check(site, request)?;
     let server = ServerId::new(&hello.server_id);
     Ok((
         site.router.phone_seat(&server, hello.device_name, remote),
@@ -103,10 +122,10 @@ fn missing_header(site: &Site, endpoint: Endpoint) -> Reply {
     site.router
         .metrics
         .attempt(endpoint, Outcome::reject_headers);
-    contentless(StatusCode::BAD_REQUEST)
+    refuse(site, Refusal::headers, contentless(StatusCode::BAD_REQUEST))
 }
 
-fn check(request: &Request<Incoming>) -> Result<Accept, Reply> {
+fn check(site: &Site, request: &Request<Incoming>) -> Result<Accept, Reply> {
     let values = |name: HeaderName| -> Vec<&[u8]> {
         request
             .headers()
@@ -136,7 +155,7 @@ fn check(request: &Request<Incoming>) -> Result<Accept, Reply> {
                 .headers_mut()
                 .insert(name, HeaderValue::from_static(value));
         }
-        reply
+        refuse(site, Refusal::handshake, reply)
     })
 }
 
@@ -157,6 +176,7 @@ fn switching(accept: &Accept) -> Reply {
 /// is given up, which is a disconnect like any other.
 async fn start<S: Transport, H: Handler>(
     on_upgrade: OnUpgrade,
+    accepted_at: Instant,
     seat: Seat,
     handler: impl FnOnce(Seat) -> H,
 ) {
@@ -166,6 +186,18 @@ async fn start<S: Transport, H: Handler>(
     let Some((socket, early)) = bare::<S>(upgraded) else {
         return;
     };
+    let took = accepted_at.elapsed();
+    seat.router.metrics.accept_to_upgrade.observe_time(took);
+    serve(seat, handler, socket, early);
+}
+
+/// Starts the session of a connection.
+pub(crate) fn serve<S: Transport, H: Handler>(
+    seat: Seat,
+    handler: impl FnOnce(Seat) -> H,
+    socket: S,
+    early: Bytes,
+) {
     let peer = seat.peer.clone();
     let router = seat.router.clone();
     let session = Session::new(Start {
@@ -180,7 +212,7 @@ async fn start<S: Transport, H: Handler>(
         clock: router.clock,
         early,
     });
-    // A task of its own: this one is as large as the handshake was.
+    // A task of its own: the one that waited for the 101 is as large as the handshake was.
     tokio::spawn(session);
 }
 

@@ -4,7 +4,7 @@
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::observe::log::{Event, Key, Log};
-use crate::observe::metrics::{Dropped, Metrics};
+use crate::observe::metrics::{Dropped, Fill, Label, Metrics};
 use crate::os::rlimit::Machine;
 use relay_core::bucket::{Buckets, SourceKey, source_key};
 use relay_core::lobby::{Entry, Lobby, Ticket};
@@ -27,6 +27,8 @@ pub(crate) struct Door {
 }
 
 struct Inner {
+    /// The capacity of the lobby.
+    places: usize,
     lobby: Lobby<SourceKey>,
     /// The tasks of those in the lobby, from the moment on when they run.
     tasks: BTreeMap<Ticket, Option<AbortHandle>>,
@@ -76,6 +78,7 @@ impl Door {
             log,
             metrics,
             inner: Mutex::new(Inner {
+                places: places.all,
                 lobby: Lobby::new(places.all, places.per_address),
                 tasks: BTreeMap::new(),
                 connects,
@@ -83,6 +86,20 @@ impl Door {
                 next_report: Millis(0),
             }),
         }
+    }
+
+    /// Connections that are in, of how many.
+    pub(crate) fn fill(&self) -> Fill {
+        let inner = self.lock();
+        Fill {
+            now: inner.lobby.len(),
+            limit: inner.places,
+        }
+    }
+
+    /// Addresses whose TCP connections are counted.
+    pub(crate) fn connect_entries(&self) -> usize {
+        self.lock().connects.as_ref().map_or(0, Buckets::len)
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -144,13 +161,13 @@ impl Door {
     }
 
     fn dropped(&self, inner: &mut Inner, why: Dropped, peer: IpAddr) {
-        self.metrics.dropped(why);
+        self.metrics.connections_dropped.inc(why);
         inner.unreported += 1;
         let now = self.clock.now();
         if now >= inner.next_report {
             inner.next_report = now.plus(LOG_EVERY_MS);
             let count = std::mem::take(&mut inner.unreported);
-            let reason = why.label();
+            let reason = why.value();
             let mut fields: Vec<(Key, &dyn std::fmt::Display)> =
                 vec![(Key::Reason, &reason), (Key::Count, &count)];
             // With all places taken, it is not the one who came that is to blame.

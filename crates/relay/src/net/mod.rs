@@ -3,6 +3,7 @@
 pub(crate) mod acme;
 pub(crate) mod door;
 pub(crate) mod front;
+pub(crate) mod https;
 pub(crate) mod listener;
 mod proxy;
 pub(crate) mod tls;

@@ -5,6 +5,7 @@
 //! Lines are written by a thread of their own behind a bounded queue: a stalled reader of standard
 //! error costs log lines (counted, and said in the log), never a delay for a peer.
 
+use super::recent::Recent;
 use super::text;
 pub use super::vocabulary::{Event, Key, Level};
 use std::io::Write;
@@ -63,6 +64,7 @@ impl LogSettings {
 /// A handle for writing records; cheap to clone.
 #[derive(Clone)]
 pub struct Log {
+    recent: Arc<Recent>,
     queue: Option<SyncSender<Message>>,
     dropped: Arc<AtomicU64>,
     format: Format,
@@ -82,6 +84,7 @@ impl Log {
     /// Starts the log.
     pub fn start(settings: LogSettings) -> Self {
         let mut log = Self {
+            recent: Arc::default(),
             queue: None,
             dropped: Arc::new(AtomicU64::new(0)),
             format: settings.format,
@@ -103,6 +106,7 @@ impl Log {
     pub fn write(&self, event: Event, fields: &[(Key, &dyn std::fmt::Display)]) {
         let stray = fields.iter().find(|(key, _)| !event.keys().contains(key));
         debug_assert!(stray.is_none(), "{event:?} has no {:?}", stray.map(|s| s.0));
+        self.recent.note(event, fields);
         let Some(queue) = self.queue.as_ref().filter(|_| event.level() >= self.level) else {
             return;
         };
@@ -110,6 +114,16 @@ impl Log {
         if let Err(TrySendError::Full(_)) = queue.try_send(line) {
             self.dropped.fetch_add(1, Ordering::Relaxed);
         }
+    }
+
+    /// What was written lately, whatever the level of the log.
+    pub(crate) fn recent(&self) -> &Recent {
+        &self.recent
+    }
+
+    /// Lines that were dropped since the start, because standard error took none.
+    pub fn dropped_lines(&self) -> u64 {
+        self.dropped.load(Ordering::Relaxed)
     }
 
     /// Waits until what was written before is out, for a second at most.
@@ -147,7 +161,7 @@ fn render(format: Format, event: Event, fields: &[(Key, &dyn std::fmt::Display)]
 }
 
 /// Peers choose some of the values: a long one must fill neither the queue nor the disk.
-fn shortened(value: &mut String) -> &str {
+pub(super) fn shortened(value: &mut String) -> &str {
     if let Some((end, _)) = value.char_indices().nth(LONGEST_VALUE) {
         value.truncate(end);
         value.push('…');
@@ -157,13 +171,15 @@ fn shortened(value: &mut String) -> &str {
 
 fn write_messages(messages: &Receiver<Message>, dropped: &AtomicU64, format: Format) {
     let mut stderr = std::io::stderr();
+    let mut reported = 0;
     while let Ok(message) = messages.recv() {
         match message {
             // With standard error gone there is nowhere left to complain to.
             Message::Line(line) => drop(stderr.write_all(line.as_bytes())),
             Message::Flushed(flushed) => drop(flushed.send(())),
         }
-        let lost = dropped.swap(0, Ordering::Relaxed);
+        let all = dropped.load(Ordering::Relaxed);
+        let lost = all - std::mem::replace(&mut reported, all);
         if lost > 0 {
             let line = render(format, Event::LogLinesDropped, &[(Key::Count, &lost)]);
             drop(stderr.write_all(line.as_bytes()));
@@ -179,6 +195,33 @@ impl std::fmt::Display for Quoted<'_> {
         let mut quoted = String::new();
         text::push_quoted(&mut quoted, self.0);
         f.write_str(&quoted)
+    }
+}
+
+/// A time that something took, as Go writes it: `123.4ms`, `1.5s`, `1m2.3s`. Tenths of a millisecond are the finest.
+pub struct Elapsed(pub Duration);
+
+impl std::fmt::Display for Elapsed {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let tenths = (self.0.as_micros() + 50) / 100;
+        if tenths < 10_000 {
+            return write!(f, "{}ms", decimal(tenths, 1));
+        }
+        let (minutes, tenths) = (tenths / 600_000, tenths % 600_000);
+        if minutes > 0 {
+            write!(f, "{minutes}m")?;
+        }
+        write!(f, "{}s", decimal(tenths, 4))
+    }
+}
+
+/// `value` with its last `digits` digits behind the point, without zeros at its end.
+fn decimal(value: u128, digits: usize) -> String {
+    let text = format!("{value:0width$}", width = digits + 1);
+    let (whole, fraction) = text.split_at(text.len() - digits);
+    match fraction.trim_end_matches('0') {
+        "" => whole.to_owned(),
+        fraction => format!("{whole}.{fraction}"),
     }
 }
 
@@ -241,5 +284,24 @@ mod tests {
             line.ends_with("}\n") && line.matches('\n').count() == 1,
             "{line}"
         );
+    }
+
+    #[test]
+    fn times_look_as_in_go() {
+        for (micros, text) in [
+            (0, "0ms"),
+            (49, "0ms"),
+            (50, "0.1ms"),
+            (123_400, "123.4ms"),
+            (7_000, "7ms"),
+            (999_949, "999.9ms"),
+            (999_950, "1s"),
+            (1_500_000, "1.5s"),
+            (10_000_300, "10.0003s"),
+            (62_300_000, "1m2.3s"),
+            (60_000_000, "1m0s"),
+        ] {
+            assert_eq!(Elapsed(Duration::from_micros(micros)).to_string(), text);
+        }
     }
 }

@@ -3,5 +3,7 @@
 pub mod health;
 pub mod log;
 pub mod metrics;
+pub mod process;
+pub(crate) mod recent;
 mod text;
 pub mod vocabulary;

@@ -96,6 +96,10 @@ events! {
         "A phone could not be closed as its binary asked.",
     BinaryForwarderPhoneClosed Info "binary_forwarder_phone_closed" [ServerId, ConnId, CloseCode]
         "A phone was closed as its binary asked.",
+    PushWakeSent Info "push_wake_sent" [ServerId, TokenFp, Duration, FcmMessageId]
+        "The push service took a wake.",
+    PushWakeSendFailed Warn "push_wake_send_failed" [ServerId, TokenFp, Duration, Err]
+        "A wake did not get through; `err` has the kind of failure, and the push service's status and codes.",
     RateLimited Warn "rate_limited" [Remote]
         "An address tries to connect too often (429).",
     RedialLimited Warn "redial_limited" [ServerId, Remote]
@@ -126,8 +130,8 @@ events! {
         "A limit is larger than what descriptors or memory allow.",
     UnknownVariable Warn "environment variable names no setting" [EnvVar]
         "A variable starts with `PYRYCODE_RELAY_` and is no setting: a typing error?",
-    PushUnavailable Warn "push off: this version cannot send" [EnvVar]
-        "Credentials are set, and this version cannot send.",
+    PushOn Info "push on" [Project]
+        "Push wakes are sent, for this project.",
     PushOff Info "push off: PYRYCODE_RELAY_FCM_CREDENTIALS unset" []
         "No credentials: push wakes are dropped.",
     ShutdownSignal Info "shutdown signal received; draining" []
@@ -241,6 +245,10 @@ keys! {
     NotAfter "not_after",
     RetryIn "retry_in",
     Challenge "challenge",
+    Project "project",
+    TokenFp "token_fp",
+    FcmMessageId "fcm_message_id",
+    Duration "duration",
 }
 
 impl Key {

@@ -2,10 +2,9 @@
 
 use super::{Carried, Router, State};
 use crate::observe::log::{Event, Key};
-use crate::observe::metrics::{Endpoint, Outcome};
+use crate::observe::metrics::{Endpoint, Outcome, Unparked};
 use crate::session::item::{Credit, Item, Meaning};
 use crate::session::peer::{Leg, Orders, Parked, Peer, Route};
-use relay_core::limits::OUTBOX_ITEM_BYTES;
 use relay_core::{Claim, Conn, Effect, ServerId};
 use relay_proto::close::Cause;
 use relay_proto::envelope;
@@ -59,7 +58,7 @@ impl Router {
             }
             Effect::Unlink { phone } => {
                 if let Some(phone) = peer(phone) {
-                    self.drop_parked(&phone);
+                    self.drop_parked(&phone, Unparked::delivered);
                     phone.lock().route = Route::Ask;
                     phone.waker.wake();
                 }
@@ -88,7 +87,7 @@ impl Router {
             }
             Effect::ForgetDeparted { phone } => {
                 if let Some(phone) = state.departed.remove(phone) {
-                    self.drop_parked(&phone);
+                    self.drop_parked(&phone, Unparked::left);
                 }
             }
             Effect::GraceExpired => {
@@ -106,7 +105,7 @@ impl Router {
         let carried = self.take_carried(state, server);
         match how {
             Claim::Fresh => {}
-            Claim::Reclaim => drop(self.metrics.reclaims.inc()),
+            Claim::Reclaim => self.metrics.reclaims.inc(),
             Claim::Resume => {
                 self.metrics.resumes.inc();
                 self.event(Event::ServerResumed, server, &[(Key::Remote, &peer.remote)]);
@@ -148,7 +147,7 @@ impl Router {
         let lost = binary.table.take_lost();
         let mut kept_bytes: HashMap<Conn, usize> = HashMap::new();
         for credit in carried.iter().filter_map(|(item, _)| item.credit.as_ref()) {
-            *kept_bytes.entry(credit.phone.conn).or_default() += credit.bytes;
+            *kept_bytes.entry(credit.phone.conn).or_default() += credit.bytes();
         }
         let departed = state.departed.values();
         let departed = departed.filter(|phone| phone.table.server == binary.table.server);
@@ -206,7 +205,7 @@ impl Router {
     /// Connects a phone to its binary, what it has parked first.
     fn link(&self, phone: &Arc<Peer>, binary: Arc<Peer>) {
         if phone.is_ending() {
-            return self.drop_parked(phone);
+            return self.drop_parked(phone, Unparked::left);
         }
         self.deliver_parked(phone, &binary);
         phone.lock().route = Route::To(binary);
@@ -222,6 +221,7 @@ impl Router {
         inner.route = Route::Parked(Parked::default());
         drop(inner);
         phone.waker.wake();
+        self.metrics.phones_parked.inc();
         self.event(
             Event::PhoneParked,
             &phone.table.server,
@@ -232,7 +232,11 @@ impl Router {
     fn evict(&self, phone: Option<Arc<Peer>>, cause: Cause) {
         let Some(phone) = phone else { return };
         phone.table.remove(&phone);
-        self.drop_parked(&phone);
+        let outcome = match cause {
+            Cause::NoServer | Cause::BinaryDidNotReturn => Unparked::expired,
+            _ => Unparked::evicted,
+        };
+        self.drop_parked(&phone, outcome);
         if cause == Cause::BinaryReclaimed {
             self.metrics.evictions.inc();
         }
@@ -243,7 +247,7 @@ impl Router {
         let departed = state.departed.remove(&phone);
         if let Some(phone) = &departed {
             // What it had parked was handed over just now, or cannot be any more.
-            self.drop_parked(phone);
+            self.drop_parked(phone, Unparked::left);
         }
         let Some(phone) = departed.or_else(|| state.peers.get(&phone).cloned()) else {
             return;
@@ -268,11 +272,10 @@ impl Router {
     /// Hands over what a phone has parked, in order.
     fn deliver_parked(&self, phone: &Arc<Peer>, binary: &Peer) {
         let prefix = envelope::prefix(&phone.conn_id);
-        let parked = phone.take_parked();
-        self.park_budget().release(parked.bytes);
+        let parked = self.unpark(phone, Unparked::delivered);
         for frame in parked.frames {
             let cost = frame.len() + prefix.len();
-            let credit = Credit::take(phone, cost + OUTBOX_ITEM_BYTES);
+            let credit = Credit::take(phone, frame.len(), prefix.len());
             let item = Item::envelope(&prefix, Payload::Owned(frame), credit);
             // The outbox has room for what all phones may have parked; should it be closed, the phone
             // must not go on without these frames.
@@ -282,9 +285,19 @@ impl Router {
         }
     }
 
-    /// Forgets what a phone has parked.
-    pub(super) fn drop_parked(&self, phone: &Peer) {
-        self.park_budget().release(phone.take_parked().bytes);
+    /// Forgets what a phone has parked, if it is parked.
+    pub(super) fn drop_parked(&self, phone: &Peer, outcome: Unparked) {
+        drop(self.unpark(phone, outcome));
+    }
+
+    /// Ends the wait of a phone, if it is parked, and takes what it has sent meanwhile.
+    fn unpark(&self, phone: &Peer, outcome: Unparked) -> Parked {
+        let Some(parked) = phone.take_parked() else {
+            return Parked::default();
+        };
+        self.park_budget().release(parked.bytes);
+        self.metrics.phones_parked_ended.inc(outcome);
+        parked
     }
 
     /// Takes what a leaving binary did not receive. The holder's is kept if its process may come back
@@ -296,7 +309,10 @@ impl Router {
         unwritten: VecDeque<(Item, usize)>,
     ) {
         let mut items = unwritten;
+        // If they are delivered after all, it is not the relay that took so long.
+        let forget_age = |(item, cost): (Item, usize)| (item.read_at(None), cost);
         items.extend(binary.drain());
+        let mut items: VecDeque<_> = items.into_iter().map(forget_age).collect();
         items.retain(|(item, _)| !matches!(item.meaning, Meaning::Control));
         let bytes = items.iter().map(|(item, _)| item.len()).sum();
         let may_resume = binary.leg == Leg::Binary { resumable: true };

@@ -6,16 +6,21 @@
 
 mod apply;
 mod seat;
+mod slot_hash;
 mod table;
+mod view;
 
 pub(crate) use seat::Seat;
+pub(crate) use slot_hash::{SlotHash, SlotHasher};
 pub(crate) use table::Table;
+pub(crate) use view::SlotSnapshot;
 
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::observe::log::{Event, Key, Log};
-use crate::observe::metrics::Metrics;
+use crate::observe::metrics::{Fill, Metrics, Unparked};
 use crate::os::rlimit::Machine;
+use crate::push::{Fcm, Push};
 use crate::session::budget::QueueBudget;
 use crate::session::item::Item;
 use crate::session::peer::{Leg, NOTICE_BYTES, Peer, Route};
@@ -38,6 +43,8 @@ pub(crate) struct Router {
     pub(crate) clock: Clock,
     pub(crate) log: Log,
     pub(crate) metrics: Arc<Metrics>,
+    pub(crate) push: Push,
+    pub(crate) hasher: SlotHasher,
     state: Mutex<State>,
     park: Mutex<ParkBudget>,
     /// Shared by the outboxes of all connections.
@@ -90,17 +97,26 @@ impl State {
 }
 
 impl Router {
-    pub(crate) fn new(config: Config, machine: Machine, clock: Clock, log: Log) -> Self {
+    pub(crate) fn new(
+        config: Config,
+        machine: Machine,
+        clock: Clock,
+        log: Log,
+        fcm: Option<Fcm>,
+    ) -> Self {
+        let metrics = Arc::<Metrics>::default();
         let hub = Hub::new(config.policy.clone(), clock.now());
         let park = ParkBudget::new(config.park_total_bytes);
         let queue_bytes = config.queue_bytes.unwrap_or_else(|| machine.queue_bytes());
         Self {
             queue: Arc::new(QueueBudget::new(queue_bytes)),
             park: Mutex::new(park.with_phone_bytes(config.park_phone_bytes)),
+            push: Push::new(fcm, clock, log.clone(), metrics.clone()),
             config,
             clock,
             log,
-            metrics: Arc::default(),
+            metrics,
+            hasher: SlotHasher::new(),
             state: Mutex::new(State {
                 hub,
                 peers: HashMap::new(),
@@ -126,6 +142,24 @@ impl Router {
         self.lock().hub.counts()
     }
 
+    /// Bytes of queued frames that count against the common limit.
+    pub(crate) fn queue(&self) -> &QueueBudget {
+        &self.queue
+    }
+
+    /// Bytes of parked frames.
+    pub(crate) fn parked_bytes(&self) -> Fill {
+        Fill {
+            now: self.park_budget().used_bytes(),
+            limit: self.config.park_total_bytes,
+        }
+    }
+
+    /// Server-ids whose redials are counted.
+    pub(crate) fn redial_entries(&self) -> usize {
+        self.lock().hub.redial_entries()
+    }
+
     /// Whether a binary may claim this server-id, asked before its upgrade.
     pub(crate) fn may_claim(&self, server: &ServerId) -> Result<(), RetryAfter> {
         self.lock().hub.admit(self.clock.now(), server)
@@ -135,8 +169,11 @@ impl Router {
         Conn(self.next_conn.fetch_add(1, Ordering::Relaxed))
     }
 
-    fn table(state: &mut State, server: &ServerId) -> Arc<Table> {
-        let make = || (Arc::new(Table::new(server.clone())), 0);
+    fn table(&self, state: &mut State, server: &ServerId) -> Arc<Table> {
+        let make = || {
+            let hash = self.hasher.hash(server);
+            (Arc::new(Table::new(server.clone(), hash)), 0)
+        };
         let (table, _) = state.tables.entry(server.clone()).or_insert_with(make);
         table.clone()
     }
@@ -153,7 +190,12 @@ impl Router {
         let outbox = self.outbox(self.binary_outbox_bytes());
         let conn_id = format!("server-{server}-{:08x}", random());
         let mut state = self.lock();
-        let table = Self::table(&mut state, server);
+        if let Some(away_ms) = state.hub.away_ms(self.clock.now(), server) {
+            // Nothing can keep this claim from ending the grace window.
+            let away = Duration::from_millis(away_ms);
+            self.metrics.slot_away.observe_time(away);
+        }
+        let table = self.table(&mut state, server);
         let leg = Leg::Binary {
             resumable: instance.is_some(),
         };
@@ -173,7 +215,7 @@ impl Router {
     ) -> Seat {
         let conn = self.next_conn();
         let mut state = self.lock();
-        let table = Self::table(&mut state, server);
+        let table = self.table(&mut state, server);
         let mut suffix = random();
         while table.has_phone(suffix) {
             suffix = random();
@@ -186,7 +228,7 @@ impl Router {
     }
 
     fn seat(self: &Arc<Self>, state: &mut State, peer: Peer) -> Seat {
-        let peer = Arc::new(peer);
+        let peer = Arc::new(peer.connected_at(self.clock.now()));
         state.peers.insert(peer.conn, peer.clone());
         if let Some((_, seats)) = state.tables.get_mut(&peer.table.server) {
             *seats += 1;
@@ -230,7 +272,7 @@ impl Router {
             },
         );
         if !state.departed.contains_key(&peer.conn) {
-            self.drop_parked(peer);
+            self.drop_parked(peer, Unparked::left);
             // Not to keep the binary's outbox for as long as this phone's closing handshake takes.
             peer.lock().route = Route::Ask;
         }

@@ -1,5 +1,6 @@
 //! The phones of one server-id, as its holder finds them.
 
+use super::SlotHash;
 use crate::session::peer::{Leg, Peer};
 use relay_core::{Conn, ServerId};
 use std::collections::HashMap;
@@ -10,6 +11,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 #[derive(Debug)]
 pub(crate) struct Table {
     pub(crate) server: ServerId,
+    /// Of the server-id.
+    pub(super) hash: SlotHash,
     inner: Mutex<Inner>,
     /// Frames written to binaries that may resume, over all of them.
     written: AtomicU64,
@@ -26,9 +29,10 @@ struct Inner {
 }
 
 impl Table {
-    pub(crate) fn new(server: ServerId) -> Self {
+    pub(crate) fn new(server: ServerId, hash: SlotHash) -> Self {
         Self {
             server,
+            hash,
             inner: Mutex::default(),
             written: AtomicU64::new(0),
             proven: AtomicU64::new(0),

@@ -2,9 +2,10 @@
 
 use super::item::{Item, Meaning};
 use super::peer::{Leg, Peer};
+use super::stamp::Stamp;
 use super::{End, Flow, Handler};
 use crate::observe::log::{Event, Key};
-use crate::observe::metrics::Direction;
+use crate::observe::metrics::{Direction, Metrics};
 use crate::router::Seat;
 use relay_core::{Overflow, Path};
 use relay_proto::close::Cause;
@@ -47,7 +48,7 @@ impl Binary {
         self.seat.peer.leg == Leg::Binary { resumable: true }
     }
 
-    /// Finds out whom the message is for. `None`: nobody, and that is logged.
+    /// Finds out whom the message is for. `None`: nobody, and that is logged, or the relay itself.
     fn address(&self, message: &[u8]) -> Option<Addressed> {
         let directive = match envelope::parse(message) {
             Ok(directive) => directive,
@@ -64,10 +65,12 @@ impl Binary {
                 frame,
                 code,
             } => (conn_id, frame, Some(code)),
-            Directive::PushWake(_) => {
-                let err = "push is off";
-                self.seat
-                    .log(Event::BinaryForwarderPushWakeDropped, &[(Key::Err, &err)]);
+            Directive::PushWake(wake) => {
+                let server = &self.seat.peer.table.server;
+                if let Err(err) = self.seat.router.push.wake(server, &wake) {
+                    self.seat
+                        .log(Event::BinaryForwarderPushWakeDropped, &[(Key::Err, &err)]);
+                }
                 return None;
             }
         };
@@ -90,7 +93,12 @@ impl Binary {
 }
 
 impl Handler for Binary {
+    fn metrics(&self) -> Option<&Metrics> {
+        Some(&self.seat.router.metrics)
+    }
+
     fn message(&mut self, _opcode: Opcode, message: Payload<'_>) -> Result<Flow, Cause> {
+        let read_at = Stamp::sample(self.seat.router.clock);
         let Some(Addressed {
             phone,
             frame,
@@ -108,7 +116,7 @@ impl Handler for Binary {
             },
         };
         let item = match frame {
-            Some(span) => Item::frame(message, span, meaning),
+            Some(span) => Item::frame(message, span, meaning).read_at(read_at),
             None => Item::bare(meaning),
         };
         if let Err(overflow) = phone.deliver(item, cost, close_code) {
@@ -134,9 +142,10 @@ impl Handler for Binary {
         self.seat.router.path(&self.seat.peer, probe, path);
     }
 
-    fn written(&mut self, item: &Item) {
+    fn written(&mut self, item: &Item, _cost_bytes: usize) {
         if let (Meaning::Forwarded, Some(credit)) = (&item.meaning, &item.credit) {
-            self.seat.router.metrics.frame(Direction::phone_to_binary);
+            let metrics = &self.seat.router.metrics;
+            metrics.frame(Direction::phone_to_binary, credit.frame_bytes as usize);
             if self.is_resumable() {
                 self.written = self.seat.peer.table.count_written();
                 let last_written = &credit.phone.last_written;

@@ -1,28 +1,54 @@
 //! The bytes that the outboxes of all connections share.
 
+use crate::observe::metrics::Fill;
 use relay_core::budget::{Budget, left_after_draw};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// What is left of `--queue-bytes`. Nothing else is ordered by it, and a queue touches it once in 64 KiB.
 #[derive(Debug)]
 pub(crate) struct QueueBudget {
+    bytes: usize,
     left_bytes: AtomicUsize,
+    /// The least that ever was left.
+    least_left_bytes: AtomicUsize,
 }
 
 impl QueueBudget {
     pub(crate) const fn new(bytes: usize) -> Self {
         Self {
+            bytes,
             left_bytes: AtomicUsize::new(bytes),
+            least_left_bytes: AtomicUsize::new(bytes),
         }
+    }
+
+    /// Bytes that are drawn now, of how many.
+    pub(crate) fn fill(&self) -> Fill {
+        Fill {
+            now: self.bytes - self.left_bytes.load(Ordering::Relaxed).min(self.bytes),
+            limit: self.bytes,
+        }
+    }
+
+    /// The most bytes that ever were drawn.
+    pub(crate) fn high_water_bytes(&self) -> usize {
+        self.bytes - self.least_left_bytes.load(Ordering::Relaxed)
     }
 }
 
 impl Budget for QueueBudget {
     fn draw(&self, held_bytes: usize, more_bytes: usize) -> bool {
         let after_draw = |left_bytes| left_after_draw(left_bytes, held_bytes, more_bytes);
-        self.left_bytes
-            .try_update(Ordering::Relaxed, Ordering::Relaxed, after_draw)
-            .is_ok()
+        let drawn = self
+            .left_bytes
+            .try_update(Ordering::Relaxed, Ordering::Relaxed, after_draw);
+        if drawn.is_ok() {
+            // Somebody may draw or give back in between; then it is theirs, and a step off for a moment.
+            let left_bytes = self.left_bytes.load(Ordering::Relaxed);
+            self.least_left_bytes
+                .fetch_min(left_bytes, Ordering::Relaxed);
+        }
+        drawn.is_ok()
     }
 
     fn give_back(&self, bytes: usize) {
@@ -33,7 +59,7 @@ impl Budget for QueueBudget {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::router::Table;
+    use crate::router::{SlotHash, Table};
     use crate::session::item::Item;
     use crate::session::peer::{Leg, Peer};
     use relay_core::{Conn, Outbox, ServerId};
@@ -46,7 +72,7 @@ mod tests {
         let phone = Peer::new(
             Conn(1),
             Leg::Phone { suffix: 1 },
-            Arc::new(Table::new(ServerId::new("home"))),
+            Arc::new(Table::new(ServerId::new("home"), SlotHash::default())),
             String::new(),
             "",
             String::new(),
@@ -67,6 +93,11 @@ mod tests {
         let left = || budget.left_bytes.load(Ordering::Relaxed);
         let kept = phone(&budget);
         assert_eq!(left(), (1 << 20) - 7 * 65_536);
+        let drawn = Fill {
+            now: 7 * 65_536,
+            limit: 1 << 20,
+        };
+        assert_eq!(budget.fill(), drawn);
         drop(kept.drain());
         assert_eq!(
             left(),
@@ -77,6 +108,8 @@ mod tests {
         assert_eq!(left(), 1 << 20);
         drop(phone(&budget));
         assert_eq!(left(), 1 << 20);
+        assert_eq!(budget.fill().now, 0);
+        assert_eq!(budget.high_water_bytes(), 7 * 65_536);
     }
 
     #[test]

@@ -6,7 +6,8 @@ use super::item::{Item, Meaning};
 use super::peer::{Leg, Peer};
 use super::{End, Flow, Handler, Session, Start, Transport};
 use crate::clock::Clock;
-use crate::router::Table;
+use crate::observe::metrics::Metrics;
+use crate::router::{SlotHash, Table};
 use bytes::Bytes;
 use relay_core::{Conn, Outbox, ServerId, SessionPolicy};
 use relay_proto::close::Cause;
@@ -20,6 +21,10 @@ const OUTBOX_BYTES: usize = 64 * 1024 * 1024;
 struct Echo(Arc<Peer>);
 
 impl Handler for Echo {
+    fn metrics(&self) -> Option<&Metrics> {
+        None
+    }
+
     fn message(&mut self, opcode: Opcode, payload: Payload<'_>) -> Result<Flow, Cause> {
         let bytes = payload.len();
         let item = Item::message(opcode, payload, Meaning::Delivered);
@@ -38,7 +43,7 @@ impl Handler for Echo {
 
 /// Echoes the messages of one connection, until it is closed. `early` was read from it already.
 pub async fn serve<S: Transport>(socket: S, limits: Limits, early: Bytes) {
-    let table = Arc::new(Table::new(ServerId::new("echo")));
+    let table = Arc::new(Table::new(ServerId::new("echo"), SlotHash::default()));
     let peer = Peer::new(
         Conn(0),
         Leg::Binary { resumable: false },

@@ -1,6 +1,8 @@
 //! One thing on its way to a peer: the bytes of a WebSocket frame, and what its arrival means.
 
 use super::peer::Peer;
+use super::stamp::Stamp;
+use relay_core::limits::OUTBOX_ITEM_BYTES;
 use relay_proto::envelope;
 use relay_proto::ws::{ControlFrame, Opcode, Payload, data_header, text_header};
 use std::ops::Range;
@@ -46,6 +48,8 @@ pub(crate) struct Item {
     span: Range<usize>,
     tail: &'static [u8],
     pub(crate) meaning: Meaning,
+    /// When its frame was read, if that is among the sampled ones.
+    pub(crate) read_at: Option<Stamp>,
     /// Gives the sender room again when this item is gone, written or not.
     pub(crate) credit: Option<Credit>,
 }
@@ -58,8 +62,14 @@ impl Item {
             span: 0..0,
             tail: b"",
             meaning,
+            read_at: None,
             credit: None,
         }
+    }
+
+    /// As read at this moment.
+    pub(crate) fn read_at(self, read_at: Option<Stamp>) -> Self {
+        Self { read_at, ..self }
     }
 
     pub(crate) fn control(frame: &ControlFrame) -> Self {
@@ -77,6 +87,7 @@ impl Item {
                 body,
                 tail: envelope::SUFFIX,
                 meaning: Meaning::Forwarded,
+                read_at: None,
                 credit: None,
             },
             frame => {
@@ -102,6 +113,7 @@ impl Item {
                 span,
                 tail: b"",
                 meaning,
+                read_at: None,
                 credit: None,
             },
             message => Self::whole([&header, &message[span]].concat(), meaning),
@@ -144,16 +156,31 @@ impl Item {
 #[derive(Debug)]
 pub(crate) struct Credit {
     pub(crate) phone: Arc<Peer>,
-    pub(crate) bytes: usize,
+    /// The frame's own length.
+    pub(crate) frame_bytes: u32,
+    /// What is charged on top of it.
+    overhead_bytes: u32,
 }
 
 impl Credit {
-    pub(crate) fn take(phone: &Arc<Peer>, bytes: usize) -> Self {
-        phone.in_flight_bytes.fetch_add(bytes, Ordering::SeqCst);
-        Self {
+    /// For a frame of `frame_bytes` that is queued in an envelope that adds `envelope_bytes`.
+    pub(crate) fn take(phone: &Arc<Peer>, frame_bytes: usize, envelope_bytes: usize) -> Self {
+        // Larger ones than 4 GiB have no message to be in.
+        let short = |bytes| u32::try_from(bytes).unwrap_or(u32::MAX);
+        let credit = Self {
             phone: phone.clone(),
-            bytes,
-        }
+            frame_bytes: short(frame_bytes),
+            overhead_bytes: short(envelope_bytes + OUTBOX_ITEM_BYTES),
+        };
+        phone
+            .in_flight_bytes
+            .fetch_add(credit.bytes(), Ordering::SeqCst);
+        credit
+    }
+
+    /// What the phone is charged.
+    pub(crate) fn bytes(&self) -> usize {
+        self.frame_bytes as usize + self.overhead_bytes as usize
     }
 }
 
@@ -162,8 +189,8 @@ impl Drop for Credit {
         let before = self
             .phone
             .in_flight_bytes
-            .fetch_sub(self.bytes, Ordering::SeqCst);
-        if before - self.bytes <= REOPEN_BYTES
+            .fetch_sub(self.bytes(), Ordering::SeqCst);
+        if before - self.bytes() <= REOPEN_BYTES
             && self.phone.window_full.load(Ordering::SeqCst)
             && self.phone.window_full.swap(false, Ordering::SeqCst)
         {

@@ -13,9 +13,12 @@ pub(crate) mod item;
 pub(crate) mod peer;
 pub(crate) mod phone;
 mod run;
+pub(crate) mod stamp;
+pub(crate) mod tally;
 mod writer;
 
 use crate::clock::Clock;
+use crate::observe::metrics::{self, Metrics};
 use bytes::Bytes;
 use item::{Item, Meaning};
 use peer::{Orders, Peer};
@@ -28,6 +31,7 @@ use relay_proto::ws::{
 use std::collections::VecDeque;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::Sleep;
 use writer::Writer;
@@ -71,6 +75,9 @@ pub(crate) enum Flow {
 
 /// What the two legs, and the echo endpoint, do differently.
 pub(crate) trait Handler: Send + Unpin + 'static {
+    /// Where to count what happens; `None`: nowhere.
+    fn metrics(&self) -> Option<&Metrics>;
+
     /// A complete message. `Err`: close the connection for this cause.
     fn message(&mut self, opcode: Opcode, payload: Payload<'_>) -> Result<Flow, Cause>;
 
@@ -88,8 +95,8 @@ pub(crate) trait Handler: Send + Unpin + 'static {
     /// What the kernel knows of the path, as asked for this probe.
     fn path(&mut self, _probe: u32, _path: Path) {}
 
-    /// An item is on the wire.
-    fn written(&mut self, _item: &Item) {}
+    /// An item is on the wire, which had cost as many bytes of the outbox.
+    fn written(&mut self, _item: &Item, _cost_bytes: usize) {}
 
     /// Asked when everything is written: a number for a ping whose pong proves that it arrived.
     fn proof_due(&mut self) -> Option<u64> {
@@ -120,6 +127,7 @@ enum Phase {
     /// Our Close is queued or sent.
     Closing {
         sent: bool,
+        code: u16,
     },
     /// Our FIN is due.
     Finishing,
@@ -185,6 +193,9 @@ pub(crate) struct Start<S, H> {
 impl<S: Transport, H: Handler> Session<S, H> {
     pub(crate) fn new(start: Start<S, H>) -> Self {
         let now = start.clock.now();
+        if let Some(metrics) = start.handler.metrics() {
+            metrics.received(start.peer.leg.label(), start.early.len());
+        }
         Self {
             peer: start.peer,
             socket: start.socket,
@@ -208,6 +219,12 @@ impl<S: Transport, H: Handler> Session<S, H> {
             probe: None,
             timer: Box::pin(tokio::time::sleep_until(start.clock.instant(now))),
             armed: Millis(0),
+        }
+    }
+
+    fn count(&self, count: impl FnOnce(&Metrics, metrics::Leg)) {
+        if let Some(metrics) = self.handler.metrics() {
+            count(metrics, self.peer.leg.label());
         }
     }
 
@@ -256,6 +273,7 @@ impl<S: Transport, H: Handler> Session<S, H> {
         if std::mem::replace(&mut self.left, true) {
             self.handler.gave_up(&unwritten);
         } else {
+            self.count(|metrics, leg| metrics.ended(leg, end.cause));
             self.handler.left(end, unwritten);
         }
     }
@@ -282,7 +300,10 @@ impl<S: Transport, H: Handler> Session<S, H> {
         };
         if is_peers_fault(cause) {
             // What was queued before is its due all the same.
-            self.phase = Phase::Closing { sent: false };
+            self.phase = Phase::Closing {
+                sent: false,
+                code: close.code,
+            };
             self.decoder.discard_messages();
             self.farewell = Some(Box::new(frame));
             self.tell_left(&end, VecDeque::new());
@@ -316,7 +337,10 @@ impl<S: Transport, H: Handler> Session<S, H> {
         self.probe = None;
         self.decoder.discard_messages();
         self.writer.push_control(Item::control(frame));
-        self.phase = Phase::Closing { sent: false };
+        self.phase = Phase::Closing {
+            sent: false,
+            code: end.code,
+        };
     }
 
     /// The decoder found something it cannot go on after. A Close from the peer cannot be recognised
@@ -375,7 +399,7 @@ impl<S: Transport, H: Handler> Session<S, H> {
                     self.pong = Some(Box::new(pong));
                 }
             }
-            Event::Pong(payload) => self.pong(&payload),
+            Event::Pong(payload) => self.pong(&payload, now),
             Event::Close(frame) => self.peer_closed(frame.as_ref(), now),
             Event::Ping(_) => {}
         }
@@ -384,7 +408,7 @@ impl<S: Transport, H: Handler> Session<S, H> {
 
     /// The pings of the heartbeat carry a decimal number, those of a probe one behind a `p`, proofs one
     /// behind an `s`. Other pongs mean nothing.
-    fn pong(&mut self, payload: &ControlPayload) {
+    fn pong(&mut self, payload: &ControlPayload, now: Millis) {
         let Ok(text) = std::str::from_utf8(payload) else {
             return;
         };
@@ -394,6 +418,10 @@ impl<S: Transport, H: Handler> Session<S, H> {
             self.handler.proof(sequence);
         } else if let Ok(number) = text.parse() {
             self.handler.heartbeat();
+            if let Some(round_trip_ms) = self.life.round_trip_ms(now, number) {
+                let round_trip = Duration::from_millis(round_trip_ms);
+                self.count(|metrics, leg| metrics.heartbeat(leg, round_trip));
+            }
             return self.life.pong(number);
         } else {
             return;
@@ -419,7 +447,8 @@ mod tests {
 
     /// What an idle connection costs is mostly these two allocations. A field that is rarely used
     /// belongs into a box. (A peer's 16 bytes for its share of the queued bytes don't: without them
-    /// the share could not be given back by being dropped.)
+    /// the share could not be given back by being dropped. Its 24 for what an operator sees of its frames
+    /// are read while it lives, from other threads.)
     #[test]
     fn an_idle_connection_stays_small() {
         let sizes = [
@@ -430,7 +459,7 @@ mod tests {
         assert!(
             sizes
                 .iter()
-                .zip([472, 464, 312])
+                .zip([472, 464, 336])
                 .all(|(size, most)| *size <= most),
             "{sizes:?}"
         );

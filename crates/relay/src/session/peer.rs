@@ -7,10 +7,12 @@
 
 use super::budget::QueueBudget;
 use super::item::Item;
+use super::tally::Tally;
+use crate::observe::metrics;
 use crate::router::Table;
 use atomic_waker::AtomicWaker;
-use relay_core::Conn;
 use relay_core::outbox::{Outbox, Overflow};
+use relay_core::{Conn, Millis};
 use relay_proto::close::Cause;
 use relay_proto::ws::Payload;
 use std::collections::VecDeque;
@@ -33,6 +35,16 @@ pub(crate) enum Leg {
         /// The last part of its conn_id; unique among the phones of its server-id.
         suffix: u32,
     },
+}
+
+impl Leg {
+    /// As metrics name it.
+    pub(crate) fn label(self) -> metrics::Leg {
+        match self {
+            Self::Binary { .. } => metrics::Leg::binary,
+            Self::Phone { .. } => metrics::Leg::phone,
+        }
+    }
 }
 
 /// Where a phone's frames go.
@@ -111,6 +123,10 @@ pub(crate) struct Peer {
     pub(crate) in_flight_bytes: AtomicUsize,
     /// The phone's task waits for its window to open.
     pub(crate) window_full: AtomicBool,
+    /// Tenths of a second from the relay's start to this connection's upgrade.
+    connected_at_ds: u32,
+    /// A phone's frames.
+    pub(crate) tally: Tally,
     inner: Mutex<Inner>,
 }
 
@@ -137,6 +153,8 @@ impl Peer {
             last_written: AtomicU64::new(0),
             in_flight_bytes: AtomicUsize::new(0),
             window_full: AtomicBool::new(false),
+            connected_at_ds: 0,
+            tally: Tally::default(),
             inner: Mutex::new(Inner {
                 outbox,
                 orders: Orders::default(),
@@ -145,6 +163,24 @@ impl Peer {
                 directed: false,
             }),
         }
+    }
+
+    /// The same, connected at this time.
+    pub(crate) fn connected_at(self, at: Millis) -> Self {
+        Self {
+            connected_at_ds: u32::try_from(at.0 / 100).unwrap_or(u32::MAX),
+            ..self
+        }
+    }
+
+    /// For how long it has been connected, in seconds.
+    pub(crate) fn connected_seconds(&self, now: Millis) -> f64 {
+        (now.0 / 100).saturating_sub(self.connected_at_ds.into()) as f64 / 10.0
+    }
+
+    /// Bytes queued for it.
+    pub(crate) fn queued_bytes(&self) -> usize {
+        self.lock().outbox.queued_bytes()
     }
 
     pub(crate) fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -269,14 +305,14 @@ impl Peer {
         self.push(item, cost_bytes)
     }
 
-    /// What it has parked, for delivery or to be dropped; it asks from now on.
-    pub(crate) fn take_parked(&self) -> Parked {
+    /// If it is parked, what it has sent since, for delivery or to be dropped; it asks from now on.
+    pub(crate) fn take_parked(&self) -> Option<Parked> {
         let mut inner = self.lock();
         match std::mem::replace(&mut inner.route, Route::Ask) {
-            Route::Parked(parked) => parked,
+            Route::Parked(parked) => Some(parked),
             other => {
                 inner.route = other;
-                Parked::default()
+                None
             }
         }
     }

@@ -2,9 +2,10 @@
 
 use super::item::{Credit, Item, Meaning, REOPEN_BYTES, WINDOW_BYTES};
 use super::peer::{Peer, Refused, Route};
+use super::stamp::Stamp;
 use super::{End, Flow, Handler};
 use crate::observe::log::{Event, Key};
-use crate::observe::metrics::Direction;
+use crate::observe::metrics::{Direction, Metrics};
 use crate::router::{Router, Seat};
 use relay_core::PhoneEnd;
 use relay_core::limits::OUTBOX_ITEM_BYTES;
@@ -60,13 +61,13 @@ impl Phone {
 
     /// Passes a frame on. The phone's own lock is held while it enters the binary's outbox, so that
     /// no frame can slip in after the router has cut the link.
-    fn forward(&self, frame: Payload<'_>) -> Forwarded {
+    fn forward(&self, frame: Payload<'_>, read_at: Option<Stamp>) -> Forwarded {
         // Each question to the router changes the route or ends the session, unless a binary comes
         // and goes meanwhile; a bound keeps even that from spinning.
         for _ in 0..4 {
             let mut inner = self.peer().lock();
             match &mut inner.route {
-                Route::To(binary) => return self.enqueue(binary, frame),
+                Route::To(binary) => return self.enqueue(binary, frame, read_at),
                 Route::Parked(parked) if parked.announced => {
                     let bytes = frame.len() + self.prefix.len() + OUTBOX_ITEM_BYTES;
                     if !self.router().reserve_park(parked.bytes, bytes) {
@@ -85,11 +86,11 @@ impl Phone {
         Forwarded::NoBinary
     }
 
-    fn enqueue(&self, binary: &Peer, frame: Payload<'_>) -> Forwarded {
+    fn enqueue(&self, binary: &Peer, frame: Payload<'_>, read_at: Option<Stamp>) -> Forwarded {
         let bytes = frame.len() + self.prefix.len();
         let refused = binary.push_frame(bytes, frame, |frame| {
-            let credit = Credit::take(self.peer(), bytes + OUTBOX_ITEM_BYTES);
-            Item::envelope(&self.prefix, frame, credit)
+            let credit = Credit::take(self.peer(), frame.len(), self.prefix.len());
+            Item::envelope(&self.prefix, frame, credit).read_at(read_at)
         });
         match refused {
             None => {}
@@ -119,6 +120,12 @@ impl Phone {
         Err(Cause::BinaryAway)
     }
 
+    fn delivered(&self, frame_bytes: usize) {
+        let way = Direction::binary_to_phone;
+        self.router().metrics.frame(way, frame_bytes);
+        self.peer().tally.frame(way, frame_bytes);
+    }
+
     /// What is charged for the frames parked for this phone, or `None` if it is not parked.
     fn parked_bytes(&self) -> Option<usize> {
         match &self.peer().lock().route {
@@ -129,12 +136,19 @@ impl Phone {
 }
 
 impl Handler for Phone {
+    fn metrics(&self) -> Option<&Metrics> {
+        Some(&self.router().metrics)
+    }
+
     fn message(&mut self, _opcode: Opcode, frame: Payload<'_>) -> Result<Flow, Cause> {
+        let read_at = Stamp::sample(self.router().clock);
         if let Err(error) = json::validate(&frame) {
             self.log(Event::PhoneForwarderMarshalErr, &[(Key::Err, &error)]);
             return Err(Cause::NotJson);
         }
-        let forwarded = self.forward(frame);
+        let tally = &self.peer().tally;
+        tally.frame(Direction::phone_to_binary, frame.len());
+        let forwarded = self.forward(frame, read_at);
         self.settle(forwarded)
     }
 
@@ -163,16 +177,17 @@ impl Handler for Phone {
         let Some(frame) = self.stalled.take() else {
             return Ok(());
         };
-        let forwarded = self.forward(Payload::Owned(frame));
+        let forwarded = self.forward(Payload::Owned(frame), None);
         self.settle(forwarded).map(drop)
     }
 
-    fn written(&mut self, item: &Item) {
+    fn written(&mut self, item: &Item, cost_bytes: usize) {
+        let frame_bytes = cost_bytes.saturating_sub(OUTBOX_ITEM_BYTES);
         match &item.meaning {
-            Meaning::Delivered => self.router().metrics.frame(Direction::binary_to_phone),
+            Meaning::Delivered => self.delivered(frame_bytes),
             Meaning::Directive { code, with_frame } => {
                 if *with_frame {
-                    self.router().metrics.frame(Direction::binary_to_phone);
+                    self.delivered(frame_bytes);
                 }
                 self.log(Event::BinaryForwarderPhoneClosed, &[(Key::CloseCode, code)]);
             }

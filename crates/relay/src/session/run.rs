@@ -2,6 +2,7 @@
 
 use super::item::{Item, Meaning};
 use super::{End, Flow, Gather, Handler, Phase, Session, Transport};
+use crate::observe::metrics::Direction;
 use bytes::{BufMut, Bytes};
 use relay_core::limits::QUEUE_FREE_BYTES;
 use relay_core::{Action, Millis};
@@ -97,7 +98,10 @@ impl<S: Transport, H: Handler> Session<S, H> {
                 false => Gather::Off,
             };
             match self.writer.poll_write(&mut self.socket, cx) {
-                Poll::Ready(Ok(())) => self.complete_written(now),
+                Poll::Ready(Ok(bytes)) => {
+                    self.count(|metrics, leg| metrics.sent(leg, bytes));
+                    self.complete_written(now);
+                }
                 Poll::Ready(Err(_)) => {
                     return self.write_failed(Cause::PeerVanished, "write failed");
                 }
@@ -118,9 +122,10 @@ impl<S: Transport, H: Handler> Session<S, H> {
         self.write_blocked = false;
         self.life.write_idle();
         match self.phase {
-            Phase::Closing { sent: false } => {
+            Phase::Closing { sent: false, code } => {
                 self.life.close_sent(now);
-                self.phase = Phase::Closing { sent: true };
+                self.phase = Phase::Closing { sent: true, code };
+                self.count(|metrics, leg| metrics.close_sent(leg, code));
             }
             Phase::Finishing => self.finish(cx, now),
             _ => {}
@@ -163,7 +168,11 @@ impl<S: Transport, H: Handler> Session<S, H> {
             self.life.write_advanced(now);
             self.write_blocked = false;
             charged_bytes += cost;
-            self.handler.written(&item);
+            self.handler.written(&item, cost);
+            if let Some(read_at) = item.read_at {
+                let age = read_at.age(self.clock);
+                self.count(|metrics, leg| metrics.latency(Direction::to(leg), age));
+            }
             if let Meaning::Directive { code, .. } = item.meaning {
                 directed = Some(code);
             }
@@ -236,6 +245,8 @@ impl<S: Transport, H: Handler> Session<S, H> {
                 Poll::Pending => return None,
                 Poll::Ready(Ok(())) if unfilled.filled().is_empty() => self.ended("end of stream"),
                 Poll::Ready(Ok(())) => {
+                    let bytes = unfilled.filled().len();
+                    self.count(|metrics, leg| metrics.received(leg, bytes));
                     let paused = self.take_bytes(unfilled.filled_mut(), now);
                     self.early = Some(paused).filter(|rest| !rest.is_empty());
                 }
@@ -267,7 +278,10 @@ impl<S: Transport, H: Handler> Session<S, H> {
         match read {
             Poll::Pending => return Some(None),
             Poll::Ready(Ok(0)) => self.ended("end of stream"),
-            Poll::Ready(Ok(_)) => self.taken(finished, now),
+            Poll::Ready(Ok(_)) => {
+                self.count(|metrics, leg| metrics.received(leg, bytes));
+                self.taken(finished, now);
+            }
             Poll::Ready(Err(_)) => self.ended("connection lost"),
         }
         Some(Some(bytes))
@@ -370,7 +384,7 @@ impl<S: Transport, H: Handler> Session<S, H> {
                 inner.idle = !self.write_blocked && inner.outbox.is_empty();
                 inner.idle || self.write_blocked
             }
-            Phase::Closing { sent: false } => self.write_blocked,
+            Phase::Closing { sent: false, .. } => self.write_blocked,
             Phase::Finishing => self.write_blocked,
             Phase::Closing { .. } | Phase::Lingering | Phase::Done => true,
         }

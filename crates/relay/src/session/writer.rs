@@ -120,12 +120,12 @@ impl Writer {
         })
     }
 
-    /// Writes once. Items may be complete afterwards: see [`Self::pop_written`].
+    /// Writes once, and says how many bytes. Items may be complete afterwards: see [`Self::pop_written`].
     pub(super) fn poll_write<S: AsyncWrite + Unpin>(
         &mut self,
         socket: &mut S,
         cx: &mut Context<'_>,
-    ) -> Poll<io::Result<()>> {
+    ) -> Poll<io::Result<usize>> {
         let mut slices = [IoSlice::new(&[]); SLICES];
         let mut count = 0;
         for (slice, part) in slices.iter_mut().zip(self.parts()) {
@@ -137,6 +137,6 @@ impl Writer {
             return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
         }
         self.offset += written;
-        Poll::Ready(Ok(()))
+        Poll::Ready(Ok(written))
     }
 }

@@ -1,11 +1,12 @@
 //! The HTTPS client for the CA's directory.
 
+use crate::net::https;
 use crate::net::tls::roots::{RootsError, trusting};
 use bytes::Bytes;
 use http_body_util::Limited;
 use hyper::header::{CONTENT_TYPE, HeaderValue, RETRY_AFTER, USER_AGENT};
 use hyper::{Request, Response};
-use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
+use hyper_rustls::HttpsConnector;
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
@@ -38,19 +39,11 @@ impl AcmeClient {
     /// Trusts the certificates in `ca_file`, or those that the system trusts.
     pub(super) fn new(ca_file: Option<&Path>) -> Result<Self, RootsError> {
         let tls = trusting(ca_file)?;
-        let mut tcp = HttpConnector::new();
-        tcp.enforce_http(false);
-        tcp.set_connect_timeout(Some(CONNECT));
-        let connector = HttpsConnectorBuilder::new()
-            .with_tls_config(tls)
-            .https_only()
-            .enable_http1()
-            .wrap_connector(tcp);
         // Requests come in bursts months apart.
         let http = Client::builder(TokioExecutor::new())
             .pool_idle_timeout(REQUEST)
             .pool_timer(hyper_util::rt::TokioTimer::new())
-            .build(connector);
+            .build(https::connector(tls, CONNECT));
         Ok(Self {
             http,
             retry_after_s: Arc::default(),

@@ -15,12 +15,13 @@ pub(crate) use certificate::{
 };
 pub(crate) use certificates::Certificates;
 
+use crate::observe::metrics::Handshake;
 use crate::session::Transport;
 use certificates::ACME_TLS;
 use relay_core::Path;
-use rustls::ServerConfig;
 use rustls::crypto::aws_lc_rs::{Ticketer, default_provider};
 use rustls::server::NoServerSessionStorage;
+use rustls::{HandshakeKind, ServerConfig};
 use std::io;
 use std::sync::Arc;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
@@ -34,7 +35,10 @@ const BUFFER_BYTES: usize = 16 * 1024;
 
 /// The TLS side of the public listener; cheap to clone.
 #[derive(Clone)]
-pub(crate) struct Tls(TlsAcceptor);
+pub(crate) struct Tls {
+    acceptor: TlsAcceptor,
+    certificates: Arc<Certificates>,
+}
 
 impl Tls {
     /// Serves what `certificates` holds at the time of each handshake. With `acme`, a CA may validate
@@ -46,7 +50,7 @@ impl Tls {
         let mut config = ServerConfig::builder_with_provider(Arc::new(default_provider()))
             .with_safe_default_protocol_versions()?
             .with_no_client_auth()
-            .with_cert_resolver(certificates);
+            .with_cert_resolver(certificates.clone());
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
         if acme {
             config.alpn_protocols.push(ACME_TLS.to_vec());
@@ -54,7 +58,15 @@ impl Tls {
         // Peers that all come back at once resume their sessions, at no memory here.
         config.session_storage = Arc::new(NoServerSessionStorage {});
         config.ticketer = Ticketer::new()?;
-        Ok(Self(TlsAcceptor::from(Arc::new(config))))
+        Ok(Self {
+            acceptor: TlsAcceptor::from(Arc::new(config)),
+            certificates,
+        })
+    }
+
+    /// What its handshakes are served from.
+    pub(crate) fn certificates(&self) -> &Certificates {
+        &self.certificates
     }
 
     /// The handshake of one connection; the caller sets its deadline. `None`: this was a CA that
@@ -66,7 +78,7 @@ impl Tls {
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
-        let handshake = self.0.accept_with(socket, |connection| {
+        let handshake = self.acceptor.accept_with(socket, |connection| {
             connection.set_buffer_limit(Some(BUFFER_BYTES));
         });
         let mut stream = Box::new(handshake.await?);
@@ -76,6 +88,14 @@ impl Tls {
             return Ok(None);
         }
         Ok(Some(stream))
+    }
+}
+
+/// How much of a handshake this finished one needed.
+pub(crate) fn handshake_kind<S>(stream: &TlsStream<S>) -> Handshake {
+    match stream.get_ref().1.handshake_kind() {
+        Some(HandshakeKind::Resumed) => Handshake::resumed,
+        _ => Handshake::full,
     }
 }
 
