@@ -1,5 +1,7 @@
-//! What it costs when somebody looks: the same frames with no page open, and with one (its stream of events, and its
-//! list of slots every two seconds) and a scrape of the metrics every second. Both in one process, in turn.
+//! What it costs when somebody looks: the processor time that a relay at rest spends on one open page (its stream of
+//! events, and its list of slots every two seconds) and a scrape of the metrics every second. It is taken from the
+//! frames that the same core could carry. (Compared are not the costs of frames with and without a page: they differ
+//! by ten times more from one window to the next.)
 
 use std::io::{self, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
@@ -10,101 +12,51 @@ use std::time::Duration;
 
 use crate::bench::Bench;
 use crate::dial::{Dialler, Ids, Leg};
-use crate::fleet::{Fleet, Role};
-use crate::frames::{Cost, measure};
 use crate::link::Link;
-use crate::machine::free_addr;
+use crate::machine::{Server, free_addr};
 use crate::report::{Row, Target};
 
-const BINARIES: usize = 4;
-const PHONES: usize = 64;
-const IN_FLIGHT: u64 = 16;
-const FRAME_BYTES: usize = 256;
+/// Slots of a small relay.
+const FEW: usize = 4;
 
-/// Pairs of windows in one relay.
-const PAIRS: usize = 5;
-
-/// In a shorter window there is no whole round of what a page asks for.
-const ROUND: Duration = Duration::from_secs(4);
-
-/// Two rows for a small relay, and two for one with many slots.
+/// A row for a small relay, and one for a relay with many slots.
 pub(crate) fn run(bench: &Bench) -> io::Result<Vec<Row>> {
     let mut rows = Vec::new();
-    for slots in [BINARIES, bench.scale.slots] {
-        let name = format!("{slots} slots");
-        let runs = bench.repeat(&name, || pairs(bench, slots))?;
-        let runs: Vec<_> = runs.into_iter().flatten().collect();
-        let closed = runs.iter().map(|pair| pair.closed.cpu_us()).collect();
-        let closed = Row::new(format!("CPU per frame, {name}, no page"), "µs", closed)
-            .loads(runs.iter().map(|pair| pair.closed.load));
-        let more = runs.iter().map(|pair| {
-            let times = pair.open.cpu_us() / pair.closed.cpu_us();
-            (times - 1.0) * 100.0
-        });
-        let answers: u64 = runs.iter().map(|pair| pair.answers).sum();
-        let more = Row::new("  more with an open page", "%", more.collect())
+    for slots in [FEW, bench.scale.slots] {
+        let admin = free_addr()?;
+        let metrics = format!("--metrics-listen={admin}");
+        // The heartbeat of all those connections would fall into one window or another.
+        let server = bench.subject.start(&[&metrics, "--ping-interval=1h"])?;
+        let mut dialler = Dialler::new(server.addr);
+        let ids = Ids::new("admin");
+        let _held: Vec<Link> =
+            dialler.upgraded(slots, None, |index| ids.request(Leg::Binary, index))?;
+        // A page asks for everything once in two seconds.
+        let window = Duration::from_secs(if bench.scale.quick { 2 } else { 8 });
+        let mut answers = 0;
+        let percent = bench.repeat(&format!("{slots} slots"), || {
+            let closed = resting(&server, window)?;
+            let page = OpenPage::new(admin)?;
+            let open = resting(&server, window)?;
+            answers += page.close()?;
+            Ok((open - closed) * 100.0)
+        })?;
+        let name = format!("open page, a scrape each second, {slots} slots");
+        let row = Row::new(name, "%core", percent)
             .target(Target::median(1.0, None))
             .note(format!("{answers} events, lists and scrapes were taken"));
-        rows.extend([closed, more]);
+        rows.push(row);
     }
     Ok(rows)
 }
 
-/// One window each.
-struct Pair {
-    closed: Cost,
-    open: Cost,
-    /// Events and answers that came meanwhile.
-    answers: u64,
-}
-
-fn pairs(bench: &Bench, slots: usize) -> io::Result<Vec<Pair>> {
-    let admin = free_addr()?;
-    let metrics = format!("--metrics-listen={admin}");
-    let server = bench.subject.start(&[&metrics])?;
-    let mut dialler = Dialler::new(server.addr);
-    let ids = Ids::new("admin");
-    let mut fleet = Fleet::new(FRAME_BYTES)?;
-    let binaries = dialler.upgraded(BINARIES, None, |index| ids.request(Leg::Binary, index))?;
-    let phones = dialler.upgraded(PHONES, None, |index| {
-        ids.request(Leg::Phone, index % BINARIES)
+/// The part of one core's time that the server uses while nothing is sent through it.
+fn resting(server: &Server, window: Duration) -> io::Result<f64> {
+    let ((), load) = server.load(|| {
+        thread::sleep(window);
+        Ok(())
     })?;
-    let idle = |index| ids.request(Leg::Binary, BINARIES + index);
-    let _idle: Vec<Link> = dialler.upgraded(slots - BINARIES, None, idle)?;
-    for link in binaries {
-        fleet.add(link, Role::binary())?;
-    }
-    for link in phones {
-        let phone = fleet.add(link, Role::Phone)?;
-        fleet.start(phone, IN_FLIGHT, u64::MAX)?;
-    }
-    let mut scale = bench.scale.clone();
-    let pairs = if scale.quick { 1 } else { PAIRS };
-    if !scale.quick {
-        scale.measure = ROUND;
-    }
-    let mut found = Vec::new();
-    for number in 0..pairs {
-        // Whatever drifts meets both alike.
-        let open_first = number % 2 == 1;
-        let mut closed = None;
-        if !open_first {
-            closed = Some(measure(&server, &mut fleet, &scale)?);
-        }
-        let page = OpenPage::new(admin)?;
-        let open = measure(&server, &mut fleet, &scale)?;
-        let answers = page.close()?;
-        let closed = match closed {
-            Some(closed) => closed,
-            None => measure(&server, &mut fleet, &scale)?,
-        };
-        found.push(Pair {
-            closed,
-            open,
-            answers,
-        });
-    }
-    Ok(found)
+    Ok(load.server_s / load.wall_s)
 }
 
 /// A page in a browser, and a scraper beside it.

@@ -1,5 +1,7 @@
 //! What Linux tells about processes: where they run, what they used.
 
+use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::fs;
 use std::io;
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -147,9 +149,9 @@ impl Server {
         Self { addr, pid, process }
     }
 
-    /// Processor time it has used, in nanoseconds; `None` if its process is not known.
-    fn cpu_ns(&self) -> io::Result<Option<u64>> {
-        let of = |pid| cpu_ns(&format!("/proc/{pid}/task"));
+    /// Processor time it has used; `None` if its process is not known.
+    fn used(&self) -> io::Result<Option<Used>> {
+        let of = |pid| Used::of(&format!("/proc/{pid}/task"));
         self.pid.map(of).transpose()
     }
 
@@ -179,14 +181,14 @@ impl Server {
     /// Runs `work` and tells what it cost.
     pub(crate) fn load<T>(&self, work: impl FnOnce() -> io::Result<T>) -> io::Result<(T, Load)> {
         let since = Instant::now();
-        let (server_ns, own_ns) = (self.cpu_ns()?, own_cpu_ns()?);
+        let (server, own) = (self.used()?, Used::by_this()?);
         let done = work()?;
         let wall_s = since.elapsed().as_secs_f64();
-        let server_s = match (self.cpu_ns()?, server_ns) {
-            (Some(now), Some(then)) => (now - then) as f64 / 1e9,
+        let server_s = match (self.used()?, server) {
+            (Some(now), Some(then)) => now.seconds_since(&then),
             _ => f64::NAN,
         };
-        let generator_s = (own_cpu_ns()? - own_ns) as f64 / 1e9;
+        let generator_s = Used::by_this()?.seconds_since(&own);
         let load = Load {
             wall_s,
             server_s,
@@ -230,26 +232,36 @@ pub(crate) fn resident_bytes(pid: u32) -> io::Result<u64> {
     Ok(kib.ok_or_else(|| io::Error::other("no VmRSS"))? * 1024)
 }
 
-/// Processor time this process has used, in nanoseconds.
-fn own_cpu_ns() -> io::Result<u64> {
-    cpu_ns("/proc/self/task")
-}
+/// Processor time that each thread of a process has used, in nanoseconds.
+struct Used(BTreeMap<OsString, u64>);
 
-/// Sum over the live threads: the first number of `schedstat` is time on a processor, in ns.
-fn cpu_ns(tasks: &str) -> io::Result<u64> {
-    let mut sum = 0;
-    for task in fs::read_dir(tasks)? {
-        // A thread may end meanwhile.
-        let Ok(text) = fs::read_to_string(task?.path().join("schedstat")) else {
-            continue;
-        };
-        sum += text
-            .split(' ')
-            .next()
-            .and_then(|ns| ns.parse::<u64>().ok())
-            .unwrap_or(0);
+impl Used {
+    fn by_this() -> io::Result<Self> {
+        Self::of("/proc/self/task")
     }
-    Ok(sum)
+
+    /// The first number of `schedstat` is time on a processor, in ns.
+    fn of(tasks: &str) -> io::Result<Self> {
+        let mut used = BTreeMap::new();
+        for task in fs::read_dir(tasks)? {
+            let task = task?;
+            // A thread may end meanwhile.
+            let Ok(text) = fs::read_to_string(task.path().join("schedstat")) else {
+                continue;
+            };
+            let ns = text.split(' ').next().and_then(|ns| ns.parse().ok());
+            used.insert(task.file_name(), ns.unwrap_or(0));
+        }
+        Ok(Self(used))
+    }
+
+    /// What the threads that are there now have used since then. What one used that ended meanwhile is not known.
+    fn seconds_since(&self, then: &Self) -> f64 {
+        let spent = |(thread, ns): (&OsString, &u64)| {
+            ns.saturating_sub(then.0.get(thread).copied().unwrap_or(0))
+        };
+        self.0.iter().map(spent).sum::<u64>() as f64 / 1e9
+    }
 }
 
 /// Who used the two cores since it was made.

@@ -150,7 +150,7 @@ const PARTS: &[Part] = &[
     ),
     Part::new(
         "admin",
-        "Processor time per frame with the admin page open",
+        "Processor time for an open admin page",
         Needs::Ours,
         admin::run,
     ),

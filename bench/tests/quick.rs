@@ -57,7 +57,7 @@ fn a_quick_run_covers_everything() {
         ("heartbeats", 1),
         ("sessions", 1),
         ("tls", 5),
-        ("admin", 4),
+        ("admin", 2),
     ];
     let Some(relay) = relay() else { return };
     let page = std::env::temp_dir().join(format!("relay-bench-{}.html", std::process::id()));

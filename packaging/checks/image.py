@@ -7,6 +7,7 @@ Usage: image.py STATIC-PROGRAM (as root, in a network namespace of its own with 
 import json
 import os
 import pathlib
+import stat
 import subprocess
 import sys
 import tempfile
@@ -27,6 +28,15 @@ def lay_out(root):
         sys.exit(f"the volume belongs to {volume.st_uid}, mode {volume.st_mode & 0o7777:o}")
 
 
+def devices(root):
+    # What every container engine adds (OCI runtime specification, "Default Devices"); a static glibc reads randomness there.
+    folder = pathlib.Path(root, "dev")
+    folder.mkdir()
+    for name, number in {"null": 3, "zero": 5, "full": 7, "random": 8, "urandom": 9}.items():
+        os.mknod(folder / name, stat.S_IFCHR, os.makedev(1, number))
+        os.chmod(folder / name, 0o666)
+
+
 def capabilities(process):
     status = pathlib.Path(f"/proc/{process}/status").read_text()
     return {line.split()[0]: int(line.split()[1], 16) for line in status.splitlines() if line.startswith("Cap")}
@@ -35,6 +45,7 @@ def capabilities(process):
 with tempfile.TemporaryDirectory(prefix="relay-image-") as root:
     os.chmod(root, 0o755)
     lay_out(root)
+    devices(root)
     user = int(final["USER"].split(":")[0])
     enter = become(user, root)
     entrypoint = json.loads(final["ENTRYPOINT"])

@@ -31,6 +31,29 @@ impl fmt::Display for ServerId {
     }
 }
 
+/// A phone's conn_id: unique over restarts of the relay, and hard to guess if `suffix` is random.
+pub fn phone_conn_id(server: &ServerId, suffix: u32) -> String {
+    format!("client-{server}-{suffix:08x}")
+}
+
+/// The last part of a phone's conn_id, if it is one of this server-id in the exact spelling of [`phone_conn_id`].
+pub fn phone_suffix(server: &str, conn_id: &str) -> Option<u32> {
+    let digits = conn_id
+        .strip_prefix("client-")?
+        .strip_prefix(server)?
+        .strip_prefix('-')?;
+    suffix_of_digits(digits)
+}
+
+/// The number that eight lower-case hex digits are; upper-case ones are somebody else's.
+pub fn suffix_of_digits(digits: &str) -> Option<u32> {
+    let hex = |b: u8| matches!(b, b'0'..=b'9' | b'a'..=b'f');
+    if digits.len() != 8 || !digits.bytes().all(hex) {
+        return None;
+    }
+    u32::from_str_radix(digits, 16).ok()
+}
+
 /// What a daemon process calls itself, so that it can resume its tenure: a secret between it and the relay.
 ///
 /// Comparing takes the same time wherever two values of one length differ, and nothing prints it.
@@ -94,5 +117,26 @@ mod tests {
     fn server_ids_order_and_print_as_their_text() {
         assert!(ServerId::new("a") < ServerId::new("b"));
         assert_eq!(ServerId::new("8f7e").to_string(), "8f7e");
+    }
+
+    #[test]
+    fn a_conn_id_is_found_only_in_its_exact_spelling() {
+        let server = ServerId::new("a-b");
+        let conn_id = phone_conn_id(&server, 0x00ab_cdef);
+        assert_eq!(conn_id, "client-a-b-00abcdef");
+        assert_eq!(phone_suffix("a-b", &conn_id), Some(0x00ab_cdef));
+        for other in [
+            "client-a-b-00ABCDEF",
+            "client-a-b-abcdef",
+            "client-a-b-+0abcdef",
+            "client-a-00abcdef",
+            "client-a-b-00abcdef ",
+            "client-a-b-00abcdef0",
+            "server-a-b-00abcdef",
+            "a-b",
+            "",
+        ] {
+            assert_eq!(phone_suffix("a-b", other), None, "{other}");
+        }
     }
 }

@@ -39,7 +39,7 @@ pub use bucket::{Buckets, Concurrent, RetryAfter, SourceKey, source_key};
 pub use budget::Budget;
 pub use drain::Drain;
 pub use hub::{Counts, Hub};
-pub use ids::{Conn, Instance, ServerId};
+pub use ids::{Conn, Instance, ServerId, phone_conn_id, phone_suffix, suffix_of_digits};
 pub use lobby::{Entry, Lobby, Ticket};
 pub use outbox::{Outbox, Overflow};
 pub use park::ParkBudget;

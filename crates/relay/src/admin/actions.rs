@@ -43,12 +43,6 @@ pub(super) fn close_slot(router: &Router, hash: SlotHash) -> Option<Reply> {
     Some(json(StatusCode::ACCEPTED, &Closed { closed }))
 }
 
-/// The last part of a phone's conn_id, as it is written everywhere.
-pub(super) fn suffix(text: &str) -> Option<u32> {
-    let suffix = u32::from_str_radix(text, 16).ok()?;
-    (format!("{suffix:08x}") == text).then_some(suffix)
-}
-
 /// Closes one phone.
 pub(super) fn close_phone(router: &Router, hash: SlotHash, suffix: u32) -> Option<Reply> {
     let closed = router.slot(hash)?.close_phone(suffix);

@@ -32,6 +32,7 @@ use hyper::service::service_fn;
 use hyper::{Method, Request, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use page::Page;
+use relay_core::suffix_of_digits;
 use reply::{Reply, error, json, whole};
 use sampler::Sampler;
 use std::convert::Infallible;
@@ -282,7 +283,7 @@ impl Admin {
         }
         let router = self.front.site.router.clone();
         let hash = SlotHash::parse(slot);
-        let suffix = phone.map(actions::suffix);
+        let suffix = phone.map(suffix_of_digits);
         beside(move || match suffix {
             None => actions::close_slot(&router, hash?),
             Some(suffix) => actions::close_phone(&router, hash?, suffix?),

@@ -13,7 +13,7 @@ pub(super) const EVERY: Duration = Duration::from_secs(1);
 /// Samples that are kept: a quarter of an hour.
 pub(super) const KEPT: usize = 900;
 
-/// Of one frame in 32 the latency is known, so a single second of a quiet relay knows none.
+/// Of one frame in 64 the latency is known, so a single second of a quiet relay knows none.
 const LATENCY_SAMPLES: usize = 10;
 
 /// Every peer answers two pings a minute.

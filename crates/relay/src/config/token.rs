@@ -1,5 +1,6 @@
 //! The token without which the admin page closes nothing.
 
+use crate::os::random;
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use aws_lc_rs::digest::{SHA256, digest};
 use std::ffi::OsStr;
@@ -33,10 +34,7 @@ impl AdminToken {
     /// # Panics
     /// When the system's random generator fails, which it does not once the system is up.
     pub fn random() -> Self {
-        let mut bits = [0; 16];
-        if let Err(error) = getrandom::fill(&mut bits) {
-            panic!("the system's random generator fails: {error}");
-        }
+        let bits: [u8; 16] = random::bytes();
         let hex: String = bits.iter().map(|byte| format!("{byte:02x}")).collect();
         Self(hex.into())
     }

@@ -8,6 +8,7 @@
 use super::log::shortened;
 use super::text::Record;
 use super::vocabulary::{Event, Key, Level};
+use relay_core::phone_suffix;
 use std::fmt::Display;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
@@ -73,7 +74,9 @@ impl Happening {
         let server = value(Key::ServerId);
         let conn_id = value(Key::ConnId);
         let phone = server.as_ref().zip(conn_id);
-        let phone = phone.and_then(|(server, conn_id)| suffix(server, &conn_id));
+        let phone = phone.and_then(|(server, conn_id)| phone_suffix(server, &conn_id));
+        // Nothing of a conn_id that a binary made up.
+        let phone = phone.map(|suffix| format!("{suffix:08x}"));
         let mut detail = Record::text();
         for (key, value) in fields.iter().filter(|(key, _)| is_shown(*key)) {
             let mut value = value.to_string();
@@ -92,14 +95,6 @@ impl Happening {
             detail,
         }
     }
-}
-
-/// The last part of a phone's conn_id. Nothing of a conn_id that a binary made up.
-fn suffix(server: &str, conn_id: &str) -> Option<String> {
-    let rest = conn_id.strip_prefix("client-")?.strip_prefix(server)?;
-    let suffix = rest.strip_prefix('-')?;
-    let lower_hex = |b: u8| matches!(b, b'0'..=b'9' | b'a'..=b'f');
-    (suffix.len() == 8 && suffix.bytes().all(lower_hex)).then(|| suffix.to_owned())
 }
 
 fn is_of_interest(event: Event) -> bool {
@@ -184,7 +179,10 @@ mod tests {
             "home",
             "client-home-00abcdef0",
         ] {
-            assert_eq!(suffix("home", conn_id), None, "{conn_id}");
+            let fields: [(Key, &dyn Display); 2] =
+                [(Key::ServerId, &"home"), (Key::ConnId, &conn_id)];
+            let happening = Happening::new(Event::PhoneRegistered, &fields);
+            assert_eq!(happening.phone, None, "{conn_id}");
         }
         let fields: [(Key, &dyn Display); 2] = [
             (Key::ServerId, &"home"),

@@ -19,6 +19,7 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::observe::log::{Event, Key, Log};
 use crate::observe::metrics::{Fill, Metrics, Unparked};
+use crate::os::random;
 use crate::os::rlimit::Machine;
 use crate::push::{Fcm, Push};
 use crate::session::budget::QueueBudget;
@@ -28,7 +29,7 @@ use relay_core::bucket::RetryAfter;
 use relay_core::drain::Drain;
 use relay_core::{
     Conn, Counts, Effects, Hub, Input, Instance, Millis, Outbox, Overflow, ParkBudget, Path,
-    PhoneEnd, ServerId,
+    PhoneEnd, ServerId, phone_conn_id,
 };
 use relay_proto::close::Cause;
 use std::collections::{HashMap, VecDeque};
@@ -220,7 +221,7 @@ impl Router {
         while table.has_phone(suffix) {
             suffix = random();
         }
-        let conn_id = table::phone_conn_id(server, suffix);
+        let conn_id = phone_conn_id(server, suffix);
         let leg = Leg::Phone { suffix };
         let outbox = self.outbox(self.config.outbox_bytes);
         let peer = Peer::new(conn, leg, table, conn_id, remote, device_name, outbox);
@@ -459,10 +460,7 @@ impl Router {
     }
 }
 
-/// 32 bits from the system's generator, which does not fail once the system is up.
+/// 32 bits that nobody can guess: with others a binary's phones could be confused after a restart.
 fn random() -> u32 {
-    getrandom::u32().unwrap_or_else(|error| {
-        // Guessable conn_ids would let a binary's phones be confused after a restart.
-        panic!("the system's random generator fails: {error}")
-    })
+    u32::from_ne_bytes(random::bytes())
 }

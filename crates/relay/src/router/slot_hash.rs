@@ -1,5 +1,6 @@
 //! How a slot is called where its server-id is not to be seen.
 
+use crate::os::random;
 use aws_lc_rs::hmac;
 use relay_core::ServerId;
 use std::fmt;
@@ -32,11 +33,8 @@ pub(crate) struct SlotHasher(hmac::Key);
 
 impl SlotHasher {
     pub(crate) fn new() -> Self {
-        let mut key = [0; 32];
-        if let Err(error) = getrandom::fill(&mut key) {
-            // With a guessable key the hashes would hide nothing.
-            panic!("the system's random generator fails: {error}");
-        }
+        // With a key that can be guessed the hashes would hide nothing.
+        let key: [u8; 32] = random::bytes();
         Self(hmac::Key::new(hmac::HMAC_SHA256, &key))
     }
 

@@ -2,7 +2,7 @@
 
 use super::SlotHash;
 use crate::session::peer::{Leg, Peer};
-use relay_core::{Conn, ServerId};
+use relay_core::{Conn, ServerId, phone_suffix};
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -47,7 +47,7 @@ impl Table {
 
     /// The phone with this conn_id, for the present holder only: a displaced one reaches nobody.
     pub(crate) fn phone(&self, binary: Conn, conn_id: &str) -> Option<Arc<Peer>> {
-        let suffix = suffix(self.server.as_str(), conn_id)?;
+        let suffix = phone_suffix(self.server.as_str(), conn_id)?;
         let inner = self.lock();
         if inner.holder != Some(binary) {
             return None;
@@ -110,47 +110,5 @@ impl Table {
 
     pub(super) fn has_phone(&self, suffix: u32) -> bool {
         self.lock().phones.contains_key(&suffix)
-    }
-}
-
-/// A phone's conn_id: unique over restarts of the relay, and hard to guess.
-pub(super) fn phone_conn_id(server: &ServerId, suffix: u32) -> String {
-    format!("client-{server}-{suffix:08x}")
-}
-
-/// The last part of a conn_id of this server-id. Exact: upper-case digits are somebody else's.
-fn suffix(server: &str, conn_id: &str) -> Option<u32> {
-    let digits = conn_id
-        .strip_prefix("client-")?
-        .strip_prefix(server)?
-        .strip_prefix('-')?;
-    let hex = |b: u8| matches!(b, b'0'..=b'9' | b'a'..=b'f');
-    if digits.len() != 8 || !digits.bytes().all(hex) {
-        return None;
-    }
-    u32::from_str_radix(digits, 16).ok()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_conn_id_is_found_only_in_its_exact_spelling() {
-        let server = ServerId::new("a-b");
-        let conn_id = phone_conn_id(&server, 0x00ab_cdef);
-        assert_eq!(conn_id, "client-a-b-00abcdef");
-        assert_eq!(suffix("a-b", &conn_id), Some(0x00ab_cdef));
-        for other in [
-            "client-a-b-00ABCDEF",
-            "client-a-b-abcdef",
-            "client-a-b-+0abcdef",
-            "client-a-00abcdef",
-            "client-a-b-00abcdef ",
-            "server-a-b-00abcdef",
-            "",
-        ] {
-            assert_eq!(suffix("a-b", other), None, "{other}");
-        }
     }
 }
