@@ -5,7 +5,8 @@
 //! - [`hub`] holds every server-id's slot: who holds it, which phones it has, who is waiting for what.
 //!   Frames don't pass through it; it makes and cuts the links they travel on.
 //! - [`view`] shows the slots to whoever only looks.
-//! - [`session`] is one connection's life: heartbeat, deadlines, the closing handshake.
+//! - [`session`] is one connection's life: heartbeat, deadlines, the closing handshake; [`turn`] is how much it may take
+//!   before others have their turn.
 //! - [`outbox`], [`park`] and [`bucket`] count what may be queued, kept and admitted; [`budget`] is what all outboxes
 //!   share.
 //! - [`lobby`] holds who is accepted and not answered yet; [`forwarded`] says who calls through proxies of ours.
@@ -32,6 +33,7 @@ pub mod renewal;
 pub mod session;
 pub mod slot;
 pub mod time;
+pub mod turn;
 pub mod view;
 pub mod wake;
 
@@ -48,4 +50,5 @@ pub use renewal::{Renewal, UnixSeconds, Validity};
 pub use session::{Action, Session};
 pub use slot::{Claim, Effect, Effects, Input, Path, PhoneEnd};
 pub use time::Millis;
+pub use turn::{TURN_BYTES, Turns};
 pub use view::{SlotState, SlotView};

@@ -69,8 +69,8 @@ pub async fn serve<S: Transport>(socket: S, limits: Limits, early: Bytes) {
 
 #[cfg(test)]
 mod tests {
-    use super::super::run::READ_BYTES;
     use super::*;
+    use relay_core::TURN_BYTES;
     use std::future::Future;
     use std::io;
     use std::pin::{Pin, pin};
@@ -124,7 +124,7 @@ mod tests {
     /// Others wait for as long as a turn takes, once for each peer that never stops.
     #[tokio::test]
     async fn a_peer_that_never_stops_gets_its_turn_and_no_more() {
-        for piece_bytes in [100, 16 * 1024, READ_BYTES] {
+        for piece_bytes in [100, 16 * 1024, TURN_BYTES] {
             let taken_bytes = Arc::new(AtomicUsize::new(0));
             let socket = Endless {
                 piece_bytes,
@@ -139,7 +139,7 @@ mod tests {
             for turn in 1..4 {
                 assert!(session.as_mut().poll(&mut cx).is_pending());
                 let taken = taken_bytes.load(Ordering::Relaxed);
-                assert!(taken > 0 && taken <= turn * READ_BYTES, "{taken} in {turn}");
+                assert!(taken > 0 && taken <= turn * TURN_BYTES, "{taken} in {turn}");
             }
         }
     }

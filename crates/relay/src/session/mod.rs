@@ -22,7 +22,7 @@ use crate::observe::metrics::{self, Metrics};
 use bytes::Bytes;
 use item::{Item, Meaning};
 use peer::{Orders, Peer};
-use relay_core::{Millis, Path, SessionPolicy};
+use relay_core::{Millis, Path, SessionPolicy, Turns};
 use relay_proto::close::{self, Cause};
 use relay_proto::ws::{
     self, CloseFrame, Control, ControlFrame, ControlPayload, Decoder, Event, Limits, Opcode,
@@ -162,6 +162,7 @@ pub(crate) struct Session<S, H> {
     writer: Writer,
     write_blocked: bool,
     gather: Gather,
+    turns: Turns,
     admitted: bool,
     phase: Phase,
     left: bool,
@@ -208,6 +209,7 @@ impl<S: Transport, H: Handler> Session<S, H> {
             writer: Writer::default(),
             write_blocked: false,
             gather: Gather::Off,
+            turns: Turns::default(),
             admitted: false,
             phase: Phase::Open,
             left: false,

@@ -38,6 +38,10 @@ pub(crate) enum Leg {
 }
 
 impl Leg {
+    pub(crate) const fn is_phone(self) -> bool {
+        matches!(self, Self::Phone { .. })
+    }
+
     /// As metrics name it.
     pub(crate) fn label(self) -> metrics::Leg {
         match self {

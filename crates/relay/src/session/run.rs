@@ -5,7 +5,7 @@ use super::{End, Flow, Gather, Handler, Phase, Session, Transport};
 use crate::observe::metrics::Direction;
 use bytes::{BufMut, Bytes};
 use relay_core::limits::QUEUE_FREE_BYTES;
-use relay_core::{Action, Millis};
+use relay_core::{Action, Millis, TURN_BYTES};
 use relay_proto::close::{self, Cause};
 use relay_proto::ws::{Control, control_frame};
 use std::cell::RefCell;
@@ -14,10 +14,6 @@ use std::pin::{Pin, pin};
 use std::task::{Context, Poll};
 use tokio::io::{AsyncReadExt, ReadBuf};
 
-/// Bytes read at once, and in a row: then other tasks get their turn. What somebody else waits is the sum of such
-/// turns, one for each peer that sends without a pause.
-pub(super) const READ_BYTES: usize = 64 * 1024;
-
 /// What waits to be written goes out at once from here on: more in one system call gains nothing, and it is still in a
 /// near cache.
 const GATHERED_BYTES: usize = 64 * 1024;
@@ -25,7 +21,7 @@ const GATHERED_BYTES: usize = 64 * 1024;
 /// Reads in a row, if they are short.
 const ROUNDS: usize = 8;
 
-thread_local!(static READ_BUFFER: RefCell<Box<[u8]>> = RefCell::new(vec![0; READ_BYTES].into()));
+thread_local!(static READ_BUFFER: RefCell<Box<[u8]>> = RefCell::new(vec![0; TURN_BYTES].into()));
 
 impl<S: Transport, H: Handler> Future for Session<S, H> {
     type Output = ();
@@ -35,13 +31,14 @@ impl<S: Transport, H: Handler> Future for Session<S, H> {
         me.peer.waker.register(cx.waker());
         let gather = me.gathers();
         let mut taken_bytes = 0;
+        let turn_bytes = me.turns.bytes(me.peer.leg.is_phone());
         for _ in 0..ROUNDS {
             let now = me.clock.now();
             me.obey(now);
             if !gather {
                 me.write(cx, now);
             }
-            let read = me.read(cx, now);
+            let read = me.read(turn_bytes, cx, now);
             me.expire(now);
             if me.phase == Phase::Done {
                 return Poll::Ready(());
@@ -49,11 +46,15 @@ impl<S: Transport, H: Handler> Future for Session<S, H> {
             if gather {
                 break;
             }
+            if read.is_none() {
+                me.turns.ran_dry();
+            }
             if read.is_none() && me.settled() && me.armed(cx) {
                 return Poll::Pending;
             }
             taken_bytes += read.unwrap_or(0);
-            if taken_bytes >= READ_BYTES {
+            if taken_bytes >= turn_bytes {
+                me.turns.was_full();
                 break;
             }
         }
@@ -206,16 +207,16 @@ impl<S: Transport, H: Handler> Session<S, H> {
         }
     }
 
-    /// Reads once. Returns how many bytes that were; `None` if there was nothing to read, or nothing may be read now.
-    fn read(&mut self, cx: &mut Context<'_>, now: Millis) -> Option<usize> {
+    /// Reads once, no more than the bytes of a turn. Returns how many that were; `None` if there was nothing to read, or nothing may be read now.
+    fn read(&mut self, turn_bytes: usize, cx: &mut Context<'_>, now: Millis) -> Option<usize> {
         let allowed = match self.phase {
             Phase::Done => return None,
             Phase::Open if !self.admitted => return None,
             Phase::Open => self
                 .handler
                 .may_read(self.decoder.held_bytes())
-                .min(READ_BYTES),
-            _ => READ_BYTES,
+                .min(turn_bytes),
+            _ => turn_bytes,
         };
         if allowed == 0 {
             return None;
