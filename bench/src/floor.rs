@@ -22,10 +22,20 @@ pub(crate) struct Floor {
 impl Floor {
     /// Starts this program once more, forwarding to a listener of this process.
     pub(crate) fn start() -> io::Result<Self> {
+        Self::moving(BUFFER_BYTES)
+    }
+
+    /// The same, moving no more bytes at once.
+    pub(crate) fn moving(buffer_bytes: usize) -> io::Result<Self> {
         let back = listen(SocketAddr::from(([127, 0, 0, 1], 0)))?;
         let addr = free_addr()?;
         let to = back.local_addr()?;
-        let args = ["floor".to_owned(), addr.to_string(), to.to_string()];
+        let args = [
+            "floor".to_owned(),
+            addr.to_string(),
+            to.to_string(),
+            buffer_bytes.to_string(),
+        ];
         let server = Process::serve(THIS.as_ref(), &args, addr)?;
         // Waiting for it to listen made a connection of its own.
         drop(back.accept()?);
@@ -59,13 +69,13 @@ const BUFFER_BYTES: usize = 256 * 1024;
 const LISTENER: usize = usize::MAX;
 
 /// Forwards every connection made to `listen` to a new connection to `dial`, both ways, for ever.
-pub(crate) fn run(listen: SocketAddr, dial: SocketAddr) -> io::Result<()> {
+pub(crate) fn run(listen: SocketAddr, dial: SocketAddr, buffer_bytes: usize) -> io::Result<()> {
     let listener = self::listen(listen)?;
     listener.set_nonblocking(true)?;
     let mut poll = Poll::new()?;
     poll.add(&listener, LISTENER)?;
     let mut ends: Vec<Option<End>> = Vec::new();
-    let mut buffer = vec![0; BUFFER_BYTES];
+    let mut buffer = vec![0; buffer_bytes];
     let mut ready = Vec::new();
     loop {
         poll.wait(&mut ready, Duration::from_secs(60))?;

@@ -9,6 +9,7 @@ use crate::fleet::{Fleet, Role};
 use crate::floor::Floor;
 use crate::machine::{Load, Server};
 use crate::report::{Row, Target};
+use crate::wire;
 
 const BINARIES: usize = 4;
 const PHONES: usize = 64;
@@ -70,7 +71,8 @@ pub(crate) fn run(bench: &Bench) -> io::Result<Vec<Row>> {
         // Relay and floor in turn, so that both meet the same machine.
         let runs = bench.repeat(size.name, || {
             let ours = relay(bench, size.bytes)?;
-            Ok((ours, floor(&bench.scale, size.bytes)?))
+            let floor = floor(&bench.scale, size.bytes, Floor::start()?)?;
+            Ok((ours, floor))
         })?;
         let row = |name: &str, unit, value: fn(&Cost) -> f64| {
             let ours = runs.iter().map(|(ours, _)| value(ours)).collect();
@@ -87,6 +89,7 @@ pub(crate) fn run(bench: &Bench) -> io::Result<Vec<Row>> {
         );
         rows.push(row("  frames per second", "1/s", Cost::per_s));
     }
+    rows.push(one_a_call(bench)?);
     Ok(rows)
 }
 
@@ -110,9 +113,22 @@ fn relay(bench: &Bench, bytes: usize) -> io::Result<Cost> {
     measure(&server, &mut fleet, &bench.scale)
 }
 
+/// A relay can move only one of these frames with a pair of calls, because the next one goes to somebody else; the floor
+/// moves four. What that alone costs is shown by a floor that moves one.
+fn one_a_call(bench: &Bench) -> io::Result<Row> {
+    let bytes = 65_536;
+    let frame_bytes = wire::message(&wire::payload(bytes)).len();
+    let runs = bench.repeat("64 KiB, one a call", || {
+        let single = floor(&bench.scale, bytes, Floor::moving(frame_bytes)?)?;
+        Ok((single, floor(&bench.scale, bytes, Floor::start()?)?))
+    })?;
+    let column = |of: fn(&(Cost, Cost)) -> Cost| runs.iter().map(|run| of(run).cpu_us()).collect();
+    let name = "  the floor itself, one frame a call, 64 KiB";
+    Ok(Row::new(name, "µs", column(|run| run.0)).floor(column(|run| run.1)))
+}
+
 /// Through the floor: the same frames, but every phone has a way of its own.
-fn floor(scale: &Scale, bytes: usize) -> io::Result<Cost> {
-    let mut floor = Floor::start()?;
+fn floor(scale: &Scale, bytes: usize, mut floor: Floor) -> io::Result<Cost> {
     let mut fleet = Fleet::new(bytes)?;
     for _ in 0..PHONES {
         let [near, far] = floor.pair()?;

@@ -215,6 +215,8 @@ enum Child {
     Floor {
         listen: SocketAddr,
         dial: SocketAddr,
+        /// Bytes moved at once
+        buffer_bytes: usize,
     },
     /// Start a server so that it does not outlive this program
     #[command(hide = true)]
@@ -236,7 +238,11 @@ enum Child {
 impl Child {
     fn run(&self) -> io::Result<()> {
         match self {
-            Self::Floor { listen, dial } => floor::run(*listen, *dial),
+            Self::Floor {
+                listen,
+                dial,
+                buffer_bytes,
+            } => floor::run(*listen, *dial, *buffer_bytes),
             Self::Exec {
                 core,
                 program,
@@ -369,7 +375,7 @@ mod tests {
         assert!(parse("relay-bench --only frame").is_err());
         assert!(parse("relay-bench --url ws://x:1 --relay x").is_err());
         assert!(parse("relay-bench --pid 1").is_err());
-        let floor = parse("relay-bench floor 127.0.0.1:1 127.0.0.1:2").expect("valid");
+        let floor = parse("relay-bench floor 127.0.0.1:1 127.0.0.1:2 65536").expect("valid");
         assert!(matches!(floor.child, Some(Child::Floor { .. })));
         let other = [
             "relay-bench",
