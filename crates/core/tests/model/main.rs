@@ -1,7 +1,14 @@
-//! Every history of a small relay: the hub's own code, explored exhaustively.
+//! Every history of a small relay, explored exhaustively: the hub's own code between binaries, phones, a clock and a
+//! kernel that do whatever they can, and one connection's session between a peer and a socket that do.
+//!
+//! One state is one line of a broken rule's history; docs/reliability.md says what is covered, and how far.
 
 // A set of states is looked up, never walked; the bounds come from whoever runs the test.
-#![allow(clippy::disallowed_types, clippy::disallowed_methods, clippy::unwrap_used)]
+#![allow(
+    clippy::disallowed_types,
+    clippy::disallowed_methods,
+    clippy::unwrap_used
+)]
 
 mod canon;
 mod rules;
@@ -13,6 +20,8 @@ use relay_core::Policy;
 use crate::search::explore;
 use crate::world::{Bounds, World};
 
+/// Short durations in the order of the real ones, but for a probe that may outlast a wait: every timer can meet every
+/// other one.
 fn policy() -> Policy {
     Policy {
         grace_ms: 3,
@@ -26,16 +35,124 @@ fn policy() -> Policy {
     }
 }
 
-#[test]
-fn small() {
-    let n = |name: &str, default: usize| std::env::var(name).map_or(default, |v| v.parse().unwrap());
-    let bounds = Bounds {
-        binaries: n("B", 2),
-        phones: n("P", 1),
-        instances: n("I", 1) as u8,
-        frames: n("F", 1) as u64,
-        shutdown: n("S", 0) == 1,
+const SMALL: Bounds = Bounds {
+    binaries: 2,
+    phones: 2,
+    instances: 2,
+    frames: 1,
+    shutdown: false,
+};
+
+/// Explores, and tells how much that was.
+fn check(what: &str, policy: Policy, bounds: Bounds) {
+    let explored = explore(World::new(policy, bounds)).unwrap();
+    println!("{what}: {explored}");
+}
+
+/// The bounds of the largest search: binaries, phones, instances, frames. `PYRYCODE_MODEL=4,3,2,1` for others.
+fn large_bounds() -> Bounds {
+    let text = std::env::var("PYRYCODE_MODEL").unwrap_or_else(|_| "3,3,2,1".to_owned());
+    let numbers: Vec<u8> = text.split(',').map(|n| n.parse().unwrap()).collect();
+    let [binaries, phones, instances, frames] = numbers[..] else {
+        panic!("PYRYCODE_MODEL={text} should be four numbers: binaries,phones,instances,frames");
     };
-    let explored = explore(World::new(policy(), bounds)).unwrap();
-    println!("{explored}");
+    Bounds {
+        binaries: binaries.into(),
+        phones: phones.into(),
+        instances,
+        frames: frames.into(),
+        shutdown: false,
+    }
+}
+
+#[test]
+fn three_binaries_and_three_phones() {
+    check("large", policy(), large_bounds());
+}
+
+#[test]
+fn a_relay_that_shuts_down() {
+    let bounds = Bounds {
+        binaries: 3,
+        shutdown: true,
+        ..SMALL
+    };
+    check("shutdown", policy(), bounds);
+}
+
+#[test]
+fn without_parking() {
+    let policy = Policy {
+        park_ms: 0,
+        ..policy()
+    };
+    check(
+        "without parking",
+        policy,
+        Bounds {
+            binaries: 3,
+            phones: 3,
+            ..SMALL
+        },
+    );
+}
+
+/// What an operator may set, in every order: grace, probe, dead path, park, start.
+#[test]
+fn other_durations() {
+    for [
+        grace_ms,
+        probe_timeout_ms,
+        probe_dead_path_ms,
+        park_ms,
+        boot_park_ms,
+    ] in [
+        [1, 1, 1, 1, 1],
+        [4, 3, 1, 2, 4],
+        [2, 4, 2, 3, 0],
+        [2, 1, 3, 4, 2],
+        [0, 2, 1, 1, 3],
+    ] {
+        let policy = Policy {
+            grace_ms,
+            probe_timeout_ms,
+            probe_dead_path_ms,
+            park_ms,
+            boot_park_ms,
+            ..policy()
+        };
+        let what = format!(
+            "grace {grace_ms}, probe {probe_timeout_ms}, path {probe_dead_path_ms}, park {park_ms}, start {boot_park_ms}"
+        );
+        check(
+            &what,
+            policy,
+            Bounds {
+                binaries: 3,
+                frames: 2,
+                ..SMALL
+            },
+        );
+    }
+}
+
+/// What every mutant of the core meets: small, since it is built without optimisation.
+#[test]
+fn mutants() {
+    let policy = Policy {
+        phones_per_server: 1,
+        probe_dead_path_ms: 2,
+        probe_timeout_ms: 3,
+        ..policy()
+    };
+    check("two phones", policy.clone(), SMALL);
+    check(
+        "three binaries",
+        policy,
+        Bounds {
+            binaries: 3,
+            phones: 1,
+            ..SMALL
+        },
+    );
 }

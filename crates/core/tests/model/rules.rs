@@ -70,10 +70,17 @@ impl World {
             }
             Effect::Park { phone } => self.park(phone),
             Effect::Evict { phone, cause } => self.evict(step, phone, cause),
-            Effect::Notice { binary, phone, code } => self.notice(step, binary, phone, code),
+            Effect::Notice {
+                binary,
+                phone,
+                code,
+            } => self.notice(step, binary, phone, code),
             Effect::Departed { phone } => self.departs(phone),
             Effect::DeliverDeparted { phone, binary } => {
-                rule(step.claimed == Some(Claim::Resume), "only who resumes gets what was left")?;
+                rule(
+                    step.claimed == Some(Claim::Resume),
+                    "only who resumes gets what was left",
+                )?;
                 let departed = self.departed_phone(phone)?;
                 departed.owed_notice = true;
                 self.deliver(phone, binary)
@@ -89,9 +96,16 @@ impl World {
     fn claimed(&mut self, step: &mut Step, conn: Conn, how: Claim) -> Checked {
         rule(self.holder.is_none(), "one holder")?;
         rule(step.claimed.is_none(), "one claim succeeds at a time")?;
-        rule(!self.shutting_down(), "a relay that shuts down hands no slot over")?;
+        rule(
+            !self.shutting_down(),
+            "a relay that shuts down hands no slot over",
+        )?;
         let waits = |binary: &Binary| matches!(binary.role, Role::Waiting(_));
-        let first = self.binaries.iter().find(|binary| waits(binary)).map(|binary| binary.conn);
+        let first = self
+            .binaries
+            .iter()
+            .find(|binary| waits(binary))
+            .map(|binary| binary.conn);
         let winner = self.binary(conn)?;
         let (role, instance) = (winner.role, winner.instance);
         winner.role = Role::Holder;
@@ -102,7 +116,9 @@ impl World {
         };
         rule(!waited || first == Some(conn), "who waits longest is next")?;
         rule(waited || first.is_none(), "nobody overtakes a claimant")?;
-        let same = self.tenure.is_some_and(|tenure| instance.is_some() && tenure.instance == instance);
+        let same = self
+            .tenure
+            .is_some_and(|tenure| instance.is_some() && tenure.instance == instance);
         let expected = match (same, waited, self.tenure) {
             (true, ..) => Claim::Resume,
             (_, true, _) => Claim::Takeover,
@@ -157,8 +173,14 @@ impl World {
     }
 
     fn check_path(&mut self, step: &Step, conn: Conn, probe: u32) -> Checked {
-        rule(step.event == Event::Timers, "the kernel is asked in its time")?;
-        rule(self.holder == Some(conn), "the kernel is asked about the holder")?;
+        rule(
+            step.event == Event::Timers,
+            "the kernel is asked in its time",
+        )?;
+        rule(
+            self.holder == Some(conn),
+            "the kernel is asked about the holder",
+        )?;
         let now = self.now;
         let wait = self.waits().find(|wait| wait.probe == Some(probe));
         let wait = wait.ok_or("the kernel is asked for a claimant")?;
@@ -169,9 +191,15 @@ impl World {
 
     /// 4409 needs a pong of the holder to a ping that was sent after the claim.
     fn refused(&mut self, step: &Step, conn: Conn) -> Checked {
-        rule(matches!(step.event, Event::Pong { .. }), "only a sign of life refuses a claim")?;
+        rule(
+            matches!(step.event, Event::Pong { .. }),
+            "only a sign of life refuses a claim",
+        )?;
         let binary = self.binary(conn)?;
-        rule(matches!(binary.role, Role::Waiting(_)), "a claim is answered once")?;
+        rule(
+            matches!(binary.role, Role::Waiting(_)),
+            "a claim is answered once",
+        )?;
         binary.role = Role::Out;
         Ok(())
     }
@@ -197,7 +225,10 @@ impl World {
 
     fn released(&mut self, step: &mut Step, conn: Conn) -> Checked {
         let own = matches!(step.event, Event::BinaryEnds { .. }) && step.conn == Some(conn);
-        rule(own && !step.succession, "only its own end releases a holder, once")?;
+        rule(
+            own && !step.succession,
+            "only its own end releases a holder, once",
+        )?;
         step.succession = true;
         if self.waits().next().is_none() {
             self.grace_until = Some(self.now.plus(self.policy.grace_ms));
@@ -218,20 +249,29 @@ impl World {
     fn registered(&mut self, step: &mut Step, conn: Conn) -> Checked {
         let room = self.counts().phones < self.policy.phones_per_server;
         rule(room, "no more phones than allowed")?;
-        rule(self.has_server() || self.parks_at_boot(), "an empty slot has no phones")?;
+        rule(
+            self.has_server() || self.parks_at_boot(),
+            "an empty slot has no phones",
+        )?;
         if self.view().is_none() {
             self.since = self.now;
         }
         let first = !std::mem::replace(&mut step.registration, true);
         let phone = self.phone(conn)?;
-        rule(first && phone.state == PhoneState::New, "a registration is answered once")?;
+        rule(
+            first && phone.state == PhoneState::New,
+            "a registration is answered once",
+        )?;
         phone.state = PhoneState::Asks;
         Ok(())
     }
 
     fn register_refused(&mut self, step: &mut Step, conn: Conn, cause: Cause) -> Checked {
         let first = !std::mem::replace(&mut step.registration, true);
-        rule(first && step.conn == Some(conn), "a registration is answered once")?;
+        rule(
+            first && step.conn == Some(conn),
+            "a registration is answered once",
+        )?;
         let server = self.has_server() || self.parks_at_boot();
         let full = self.counts().phones >= self.policy.phones_per_server;
         rule(
@@ -266,7 +306,10 @@ impl World {
         let phone = self.phone(conn)?;
         if phone.waiting > 0 {
             let first = phone.sent - phone.waiting;
-            rule(phone.delivered == first, "frames arrive in order, without a gap")?;
+            rule(
+                phone.delivered == first,
+                "frames arrive in order, without a gap",
+            )?;
             (phone.delivered, phone.waiting) = (phone.sent, 0);
         }
         let own = phone.delivered == 0 || *phone.tenure.get_or_insert(tenure) == tenure;
@@ -274,7 +317,10 @@ impl World {
     }
 
     fn park(&mut self, conn: Conn) -> Checked {
-        rule(self.holder.is_none(), "nobody is parked while there is a holder")?;
+        rule(
+            self.holder.is_none(),
+            "nobody is parked while there is a holder",
+        )?;
         rule(self.policy.parks(), "nobody is parked when parking is off")?;
         let until = self.now.plus(self.policy.park_ms);
         let phone = self.registered_phone(conn)?;
@@ -291,7 +337,9 @@ impl World {
         let long = matches!(phone.state, PhoneState::Parked { until } if until <= now);
         let may = match cause {
             Cause::NoServer => long && step.event == Event::Timers,
-            Cause::BinaryAway => matches!(step.event, Event::Frame { .. }) && step.conn == Some(conn) && !has_holder,
+            Cause::BinaryAway => {
+                matches!(step.event, Event::Frame { .. }) && step.conn == Some(conn) && !has_holder
+            }
             Cause::BinaryDidNotReturn => step.grace_expired,
             Cause::BinaryReclaimed => match step.claimed {
                 // Whom no binary has heard of waits for the next one.
@@ -308,7 +356,10 @@ impl World {
     }
 
     fn departs(&mut self, conn: Conn) -> Checked {
-        rule(self.may_resume(), "a phone is kept only for a tenure that may be resumed")?;
+        rule(
+            self.may_resume(),
+            "a phone is kept only for a tenure that may be resumed",
+        )?;
         let tenure = self.tenure.map(|tenure| tenure.number);
         let phone = self.phone(conn)?;
         let out = matches!(phone.state, PhoneState::Evicted | PhoneState::Gone);
@@ -326,8 +377,12 @@ impl World {
         let tenure = self.tenure.map(|tenure| tenure.number);
         let directed = matches!(step.event, Event::PhoneEnds { directed: true, .. });
         let phone = self.phone(conn)?;
-        let ended = step.conn == Some(conn) && matches!(step.event, Event::PhoneEnds { .. }) && !directed;
-        rule(ended || phone.owed_notice, "a notice is about an end nobody asked for")?;
+        let ended =
+            step.conn == Some(conn) && matches!(step.event, Event::PhoneEnds { .. }) && !directed;
+        rule(
+            ended || phone.owed_notice,
+            "a notice is about an end nobody asked for",
+        )?;
         rule(!phone.noticed, "a notice is sent once")?;
         rule(phone.code == code, "a notice tells the truth")?;
         rule(phone.waiting == 0, "a notice comes after the last frame")?;
@@ -344,10 +399,12 @@ impl World {
     }
 
     fn waits(&mut self) -> impl Iterator<Item = &mut Wait> {
-        self.binaries.iter_mut().filter_map(|binary| match &mut binary.role {
-            Role::Waiting(wait) => Some(wait),
-            _ => None,
-        })
+        self.binaries
+            .iter_mut()
+            .filter_map(|binary| match &mut binary.role {
+                Role::Waiting(wait) => Some(wait),
+                _ => None,
+            })
     }
 
     fn binary(&mut self, conn: Conn) -> Result<&mut Binary, Rule> {
@@ -362,7 +419,10 @@ impl World {
 
     fn registered_phone(&mut self, conn: Conn) -> Result<&mut Phone, Rule> {
         let phone = self.phone(conn)?;
-        rule(phone.is_registered(), "only a registered phone is linked, parked or evicted")?;
+        rule(
+            phone.is_registered(),
+            "only a registered phone is linked, parked or evicted",
+        )?;
         Ok(phone)
     }
 
@@ -382,17 +442,26 @@ impl World {
                     before.was_holder || said.is_empty(),
                     "who does not hold the slot changes nothing by leaving",
                 )?;
-                rule(!before.was_holder || step.succession, "a holder that ends releases its slot")?;
+                rule(
+                    !before.was_holder || step.succession,
+                    "a holder that ends releases its slot",
+                )?;
             }
             Event::Registers => rule(step.registration, "a registration is answered at once")?,
             Event::PhoneEnds { directed, .. } => self.end_phone(step, before, directed, said)?,
             Event::Pong { .. } => rule(
-                said.len() == said.iter().filter(|(_, e)| matches!(e, Effect::ClaimRefused { .. })).count()
+                said.len()
+                    == said
+                        .iter()
+                        .filter(|(_, e)| matches!(e, Effect::ClaimRefused { .. }))
+                        .count()
                     && !said.is_empty(),
                 "a sign of life refuses those who waited for it",
             )?,
             Event::Path { nth, .. } => {
-                if let Some(Role::Waiting(wait)) = self.binaries.get_mut(nth as usize).map(|b| &mut b.role) {
+                if let Some(Role::Waiting(wait)) =
+                    self.binaries.get_mut(nth as usize).map(|b| &mut b.role)
+                {
                     wait.asked = false;
                 }
             }
@@ -400,9 +469,16 @@ impl World {
         }
         self.answer_path(step)?;
         self.drop_what_is_settled();
+        if self.view().is_none() {
+            // The next claim makes another slot.
+            self.last_probe = 0;
+        }
         if step.event == Event::Timers {
             let now = self.now;
-            rule(self.obligations().all(|at| at > now), "what is due has been done")?;
+            rule(
+                self.obligations().all(|at| at > now),
+                "what is due has been done",
+            )?;
         }
         Ok(())
     }
@@ -421,13 +497,20 @@ impl World {
             return rule(step.succession, "a dead path ends the holder's time");
         }
         let again = self.now.plus(dead_path_ms - for_ms);
-        if let Some(Role::Waiting(wait)) = self.binaries.get_mut(nth as usize).map(|b| &mut b.role) {
+        if let Some(Role::Waiting(wait)) = self.binaries.get_mut(nth as usize).map(|b| &mut b.role)
+        {
             wait.check_at = Some(again);
         }
         Ok(())
     }
 
-    fn end_phone(&mut self, step: &Step, before: Before, directed: bool, said: &Effects) -> Checked {
+    fn end_phone(
+        &mut self,
+        step: &Step,
+        before: Before,
+        directed: bool,
+        said: &Effects,
+    ) -> Checked {
         let (live, may_resume) = (self.holder.is_some(), self.may_resume());
         let phone = match step.conn {
             Some(conn) => self.phone(conn)?,
@@ -464,13 +547,18 @@ impl World {
                 Role::New => return Err("a claim is answered at once, or waits"),
                 Role::Waiting(wait) => {
                     rule(self.holder.is_some(), "a claim waits only for a holder")?;
-                    rule(wait.probe.is_some(), "the holder is pinged for each claimant")?;
+                    rule(
+                        wait.probe.is_some(),
+                        "the holder is pinged for each claimant",
+                    )?;
                 }
                 Role::Holder => rule(self.holder == Some(binary.conn), "one holder")?,
                 Role::Out => {}
             }
         }
-        self.phones.iter().try_for_each(|phone| self.check_phone(phone))
+        self.phones
+            .iter()
+            .try_for_each(|phone| self.check_phone(phone))
     }
 
     fn check_phone(&self, phone: &Phone) -> Checked {
@@ -483,18 +571,33 @@ impl World {
         )?;
         if !phone.is_registered() {
             let kept = phone.departed || phone.state == PhoneState::Evicted;
-            let missed = phone.state == PhoneState::Evicted && known && own && self.may_resume() && !phone.departed && !phone.noticed;
-            return rule(kept && !missed, "a binary that may come back hears whom it lost");
+            let missed = phone.state == PhoneState::Evicted
+                && known
+                && own
+                && self.may_resume()
+                && !phone.departed
+                && !phone.noticed;
+            return rule(
+                kept && !missed,
+                "a binary that may come back hears whom it lost",
+            );
         }
         rule(!known || own, "no phone outlives the tenure that knows it")?;
         match phone.state {
-            PhoneState::Linked { to } => rule(Some(to) == self.holder && known, "links lead to the holder"),
+            PhoneState::Linked { to } => {
+                rule(Some(to) == self.holder && known, "links lead to the holder")
+            }
             PhoneState::Parked { .. } => rule(
                 self.holder.is_none() && (!known || self.may_resume()),
                 "a phone that a binary knows is parked only for that one",
             ),
             _ => rule(
-                phone.waiting == 0 && if known { self.holder.is_none() } else { self.holder.is_some() || !self.policy.parks() },
+                phone.waiting == 0
+                    && if known {
+                        self.holder.is_none()
+                    } else {
+                        self.holder.is_some() || !self.policy.parks()
+                    },
                 "whoever is registered has its place",
             ),
         }
@@ -511,7 +614,10 @@ impl World {
         };
         let long = Path::Silent { for_ms: u64::MAX };
         let never_sent = self.last_probe.saturating_add(1);
-        let outsiders = self.binaries.iter().filter(|binary| binary.role != Role::Holder);
+        let outsiders = self
+            .binaries
+            .iter()
+            .filter(|binary| binary.role != Role::Holder);
         let outsiders = outsiders.map(|binary| binary.conn).chain([stranger]);
         let mut inputs = Vec::with_capacity(32);
         for conn in outsiders {
@@ -520,9 +626,16 @@ impl World {
                 probe: self.last_probe,
             });
             let probes = 0..=self.last_probe;
-            inputs.extend(probes.rev().take(3).map(|probe| Input::Path { conn, probe, path: long }));
+            inputs.extend(probes.rev().take(3).map(|probe| Input::Path {
+                conn,
+                probe,
+                path: long,
+            }));
         }
-        let out_already = self.binaries.iter().filter(|binary| binary.role == Role::Out);
+        let out_already = self
+            .binaries
+            .iter()
+            .filter(|binary| binary.role == Role::Out);
         inputs.extend(
             out_already
                 .map(|binary| binary.conn)
@@ -536,9 +649,16 @@ impl World {
             });
             let stale = oldest.unwrap_or(never_sent).saturating_sub(1);
             inputs.extend([0, stale, never_sent].map(|probe| Input::Pong { conn, probe }));
-            inputs.extend([stale, never_sent].map(|probe| Input::Path { conn, probe, path: long }));
+            inputs.extend([stale, never_sent].map(|probe| Input::Path {
+                conn,
+                probe,
+                path: long,
+            }));
         }
-        let known = self.binaries.iter().filter(|binary| binary.role != Role::Out);
+        let known = self
+            .binaries
+            .iter()
+            .filter(|binary| binary.role != Role::Out);
         if self.holder.is_some() {
             inputs.extend(known.map(|binary| Input::Claim {
                 conn: binary.conn,

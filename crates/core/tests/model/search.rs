@@ -32,6 +32,9 @@ pub(crate) trait Model: Clone {
     /// What happens if nobody does anything: the next moment, or the next timer. `None`: nothing ever will.
     fn quiet(&self) -> Option<Self::Event>;
 
+    /// Checks a state that was not met before.
+    fn check(&self) -> Result<(), Rule>;
+
     /// Checks that a state in which nothing will happen by itself owes nobody anything.
     fn at_rest(&self) -> Result<(), Rule>;
 
@@ -173,6 +176,8 @@ impl<M: Model> Search<M> {
                     self.quiet[from as usize] = id;
                 }
                 if is_new {
+                    let checked = after.check();
+                    checked.map_err(|rule| self.violation(rule, Some((from, Some(event)))))?;
                     next.push(after);
                 }
             }
@@ -188,7 +193,9 @@ impl<M: Model> Search<M> {
             let mut at = start;
             while at != NOWHERE && waits[at as usize].is_none() {
                 if path.len() > self.quiet.len() {
-                    return Err(self.violation("left alone, everything comes to rest", Some((start, None))));
+                    return Err(
+                        self.violation("left alone, everything comes to rest", Some((start, None)))
+                    );
                 }
                 path.push(at);
                 at = self.quiet[at as usize];
