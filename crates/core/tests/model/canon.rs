@@ -20,11 +20,16 @@ pub(crate) const fn instance_bytes(n: u8) -> [u8; 2] {
     [INSTANCE, n]
 }
 
+/// Added to how long ago a moment was.
+const PAST: u64 = 1 << 40;
+
 /// Marks an instance: no letter of a server-id.
 const INSTANCE: u8 = 0xfe;
 
 pub(crate) struct Digest {
     now: Millis,
+    /// Longer ago than this is long ago.
+    past_ms: u64,
     low: DefaultHasher,
     high: DefaultHasher,
     /// In the order of their first appearance.
@@ -33,11 +38,12 @@ pub(crate) struct Digest {
 }
 
 impl Digest {
-    pub(crate) fn new(now: Millis) -> Self {
+    pub(crate) fn new(now: Millis, past_ms: u64) -> Self {
         let mut high = DefaultHasher::new();
         high.write_u8(1);
         Self {
             now,
+            past_ms,
             low: DefaultHasher::new(),
             high,
             conns: Vec::new(),
@@ -52,8 +58,11 @@ impl Digest {
     }
 
     /// How far off a moment is.
-    pub(crate) const fn left_ms(&self, at: Millis) -> u64 {
-        at.since(self.now)
+    pub(crate) fn moment(&self, at: Millis) -> u64 {
+        match self.now.since(at).min(self.past_ms) {
+            0 => at.since(self.now),
+            ago => PAST + ago,
+        }
     }
 
     pub(crate) fn key(&self) -> u128 {
@@ -74,7 +83,7 @@ impl Hasher for Digest {
         let word = match word {
             u64::MAX => word,
             FIRST_CONN.. => position(&mut self.conns, Conn(word)),
-            _ if word >= START.0 => self.left_ms(Millis(word)),
+            _ if word >= START.0 => self.moment(Millis(word)),
             _ => word,
         };
         self.word(word);

@@ -11,12 +11,14 @@
 )]
 
 mod canon;
+mod life;
 mod rules;
 mod search;
 mod world;
 
-use relay_core::Policy;
+use relay_core::{Policy, SessionPolicy};
 
+use crate::life::Life;
 use crate::search::explore;
 use crate::world::{Bounds, World};
 
@@ -29,7 +31,7 @@ fn policy() -> Policy {
         probe_dead_path_ms: 1,
         park_ms: 2,
         boot_park_ms: 1,
-        phones_per_server: 2,
+        phones_per_server: 3,
         redial_burst: 0,
         ..Policy::default()
     }
@@ -97,6 +99,24 @@ fn without_parking() {
     );
 }
 
+fn check_redials() {
+    for redial_burst in [1, 2] {
+        let policy = Policy {
+            redial_burst,
+            redial_short_tenure_ms: 2,
+            redial_refill_ms: 3,
+            ..policy()
+        };
+        let what = format!("redials, burst {redial_burst}");
+        check(&what, policy, Bounds { phones: 0, ..SMALL });
+    }
+}
+
+#[test]
+fn binaries_that_redial_at_once() {
+    check_redials();
+}
+
 /// What an operator may set, in every order: grace, probe, dead path, park, start.
 #[test]
 fn other_durations() {
@@ -136,9 +156,37 @@ fn other_durations() {
     }
 }
 
+/// Ping interval, pong timeout, read deadline, write timeout, control write timeout, wait for the peer's Close.
+fn lives() -> impl Iterator<Item = SessionPolicy> {
+    let durations = [[3, 3, 2, 2, 1, 2], [1, 3, 3, 2, 2, 1], [3, 1, 1, 3, 2, 3]];
+    durations
+        .into_iter()
+        .map(|[ping, pong, read, write, control, close]| SessionPolicy {
+            ping_interval_ms: ping,
+            pong_timeout_ms: pong,
+            read_deadline_ms: read,
+            write_timeout_ms: write,
+            control_write_timeout_ms: control,
+            close_wait_ms: close,
+        })
+}
+
+fn check_lives() {
+    for policy in lives() {
+        let explored = explore(Life::new(policy)).unwrap();
+        println!("session: {explored}");
+    }
+}
+
+#[test]
+fn the_life_of_a_connection() {
+    check_lives();
+}
+
 /// What every mutant of the core meets: small, since it is built without optimisation.
 #[test]
 fn mutants() {
+    check_lives();
     let policy = Policy {
         phones_per_server: 1,
         probe_dead_path_ms: 2,
@@ -155,4 +203,5 @@ fn mutants() {
             ..SMALL
         },
     );
+    check_redials();
 }

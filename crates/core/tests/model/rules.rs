@@ -1,6 +1,6 @@
 //! What each effect may be said for, and what must be true after it.
 
-use relay_core::{Claim, Conn, Effect, Effects, Input, Instance, Path, PhoneEnd};
+use relay_core::{Claim, Conn, Effect, Effects, Input, Instance, Path, PhoneEnd, RetryAfter};
 use relay_proto::close::Cause;
 
 use crate::search::{Rule, rule};
@@ -29,6 +29,9 @@ impl World {
                 self.binaries.retain(|binary| binary.conn != conn);
                 if before.was_holder {
                     self.holder = None;
+                    if self.now.since(self.since) < self.policy.redial_short_tenure_ms {
+                        self.last_short_tenure = Some(self.now);
+                    }
                 }
             }
             Event::PhoneEnds { .. } => {
@@ -600,6 +603,29 @@ impl World {
                     },
                 "whoever is registered has its place",
             ),
+        }
+    }
+
+    /// Claims are refused only after short tenures, at once if one is too many, and for as long as is said.
+    pub(super) fn check_admission(&self) -> Checked {
+        let short_ago = self.last_short_tenure.map(|at| self.now.since(at));
+        let admitted = |after_ms: u64| self.hub.admit(self.now.plus(after_ms), &self.server);
+        match admitted(0) {
+            Ok(()) => {
+                let just_now = short_ago == Some(0);
+                rule(
+                    !just_now || self.policy.redial_burst != 1,
+                    "who redials at once is refused",
+                )
+            }
+            Err(RetryAfter(ms)) => {
+                let recent = short_ago.is_some_and(|ago| ago <= self.past_ms());
+                rule(recent, "only who redials at once is refused")?;
+                rule(
+                    admitted(ms).is_ok() && admitted(ms - 1).is_err(),
+                    "who is refused is told when to come again",
+                )
+            }
         }
     }
 

@@ -47,6 +47,8 @@ pub(crate) struct World {
     pub(super) tenure: Option<Tenure>,
     pub(super) last_tenure: u64,
     pub(super) last_probe: u32,
+    /// When a holder ended right after its claim.
+    pub(super) last_short_tenure: Option<Millis>,
     shutting_down: bool,
 }
 
@@ -193,6 +195,7 @@ impl World {
             tenure: None,
             last_tenure: 0,
             last_probe: 0,
+            last_short_tenure: None,
             shutting_down: false,
         }
     }
@@ -406,7 +409,8 @@ impl Model for World {
             if self.bounds.shutdown {
                 out.push(Event::ShutDown);
             }
-            if self.binaries.len() < self.bounds.binaries {
+            let admitted = self.hub.admit(self.now, &self.server).is_ok();
+            if admitted && self.binaries.len() < self.bounds.binaries {
                 let names = (1..=self.bounds.instances).map(Some);
                 out.extend(
                     names
@@ -461,7 +465,7 @@ impl Model for World {
     }
 
     fn key(&self) -> Result<u128, Rule> {
-        let mut digest = Digest::new(self.now);
+        let mut digest = Digest::new(self.now, self.past_ms());
         self.hub.hash(&mut digest);
         let mut known = 0;
         let mut others = Vec::new();
@@ -492,6 +496,9 @@ impl Model for World {
             digest.word(word);
         }
         digest.word(self.shutting_down.into());
+        if let Some(at) = self.last_short_tenure.filter(|_| self.past_ms() > 0) {
+            digest.word(digest.moment(at));
+        }
         Ok(digest.key())
     }
 
@@ -506,6 +513,7 @@ impl Model for World {
 
     fn check(&self) -> Result<(), Rule> {
         invariant::check(&self.hub).map_err(|violation| violation.rule)?;
+        self.check_admission()?;
         self.check_deaf()
     }
 
@@ -571,6 +579,12 @@ impl Model for World {
 }
 
 impl World {
+    /// For how long it matters that a holder ended right after its claim.
+    pub(super) fn past_ms(&self) -> u64 {
+        let forgotten_ms = self.policy.redial_refill_ms * u64::from(self.policy.redial_burst);
+        forgotten_ms.max(self.policy.redial_short_tenure_ms * u64::from(forgotten_ms > 0))
+    }
+
     fn name(&self, conn: Conn) -> String {
         format!("#{}", conn.0 - FIRST_CONN)
     }
@@ -581,8 +595,8 @@ impl World {
             Role::Out => 2,
             Role::Holder => 3,
             Role::Waiting(wait) => {
-                let check = wait.check_at.map_or(0, |at| digest.left_ms(at) + 1);
-                4 | u64::from(wait.asked) << 3 | check << 8 | digest.left_ms(wait.takeover_at) << 16
+                let check = wait.check_at.map_or(0, |at| digest.moment(at) + 1);
+                4 | u64::from(wait.asked) << 3 | check << 8 | digest.moment(wait.takeover_at) << 16
             }
         }
     }
@@ -594,7 +608,7 @@ impl World {
             PhoneState::Linked { .. } => 3,
             PhoneState::Evicted => 4,
             PhoneState::Gone => 5,
-            PhoneState::Parked { until } => 6 | digest.left_ms(until) << 3,
+            PhoneState::Parked { until } => 6 | digest.moment(until) << 3,
         };
         let tenure = match (phone.tenure, self.tenure) {
             (None, _) => 0,

@@ -15,6 +15,7 @@ const HUB: &str = "src/hub.rs";
 const SLOT: &str = "src/slot.rs";
 const BINARY: &str = "src/slot/binary.rs";
 const PHONE: &str = "src/slot/phone.rs";
+const SESSION: &str = "src/session.rs";
 
 pub(crate) const MUTATIONS: &[Mutation] = &[
     Mutation {
@@ -29,14 +30,14 @@ pub(crate) const MUTATIONS: &[Mutation] = &[
         file: HUB,
         right: "deadline.map(|at| self.timers.remove(&(at, server.clone())));",
         wrong: "",
-        breaks: "the index has no timer of its own",
+        breaks: "there is a timer for what is owed next, and for nothing else",
     },
     Mutation {
         what: "a displaced holder's end releases its successor's slot",
         file: BINARY,
         right: "if live.holder != conn {\n            live.claimants",
         wrong: "if live.holder != conn && live.knows(conn) {\n            live.claimants",
-        breaks: "only its own end releases a holder, once",
+        breaks: "what is stale, early, repeated or invented changes nothing",
     },
     Mutation {
         what: "an evicted phone's end is told a second time",
@@ -46,7 +47,7 @@ pub(crate) const MUTATIONS: &[Mutation] = &[
                 cx.emit(Effect::Notice { binary: live.holder, phone: conn, code: end.code });
             }
             return self.evicted_gone(conn, end, cx);",
-        breaks: "a notice is sent once",
+        breaks: "what is stale, early, repeated or invented changes nothing",
     },
     Mutation {
         what: "a departed phone's notice is sent twice",
@@ -130,7 +131,7 @@ pub(crate) const MUTATIONS: &[Mutation] = &[
         what: "the kernel is asked again and again",
         file: BINARY,
         right: "claimant.check_at = None;",
-        wrong: "claimant.check_at = claimant.check_at.map(|at| at.plus(1));",
+        wrong: "",
         breaks: "there is a timer for what is owed next, and for nothing else",
     },
     Mutation {
@@ -152,7 +153,7 @@ pub(crate) const MUTATIONS: &[Mutation] = &[
         file: PHONE,
         right: "let stays = !phone.heard && cx.policy.parks();",
         wrong: "let stays = cx.policy.parks();",
-        breaks: "no phone outlives the tenure that knows it",
+        breaks: "a phone's frames reach one tenure",
     },
     Mutation {
         what: "a phone that waits for the next binary is evicted by it",
@@ -180,7 +181,7 @@ pub(crate) const MUTATIONS: &[Mutation] = &[
         file: BINARY,
         right: "self.evict_all(Cause::BinaryDidNotReturn, cx);",
         wrong: "",
-        breaks: "phones of an empty slot are parked, and no binary has heard of them",
+        breaks: "whoever looks at the slot sees what it is",
     },
     Mutation {
         what: "what was kept of a departed phone is never dropped",
@@ -216,5 +217,43 @@ pub(crate) const MUTATIONS: &[Mutation] = &[
         right: "if !cx.policy.parks() || cx.now >= cx.boot_park_until {",
         wrong: "if !cx.policy.parks() {",
         breaks: "an empty slot has no phones",
+    },
+    Mutation {
+        what: "the answer to an older ping is taken for one to the ping that is awaited",
+        file: SESSION,
+        right: "(self.awaited_ping..=self.last_ping).contains(&number)",
+        wrong: "number <= self.last_ping",
+        breaks: "what is stale, early, repeated or invented changes nothing",
+    },
+    Mutation {
+        what: "a second cause sends a second Close",
+        file: SESSION,
+        right: "if !self.is_open() {\n            return None;\n        }\n        self.cause",
+        wrong: "self.cause",
+        breaks: "one Close is sent, for the first cause",
+    },
+    Mutation {
+        what: "the answer to our Close is answered",
+        file: SESSION,
+        right: "Phase::Closing { peer_closed, .. } => *peer_closed = true,",
+        wrong: "Phase::Closing { peer_closed, .. } => {
+                *peer_closed = true;
+                return true;
+            }",
+        breaks: "a Close is answered, and no answer is",
+    },
+    Mutation {
+        what: "a peer that never answers our Close is waited for without end",
+        file: SESSION,
+        right: "now.plus(self.times.close_wait.into())",
+        wrong: "Millis::NEVER",
+        breaks: "there is a timer for what is owed next, and for nothing else",
+    },
+    Mutation {
+        what: "a claimant that gives up counts as a short tenure",
+        file: BINARY,
+        right: "matches!(&self.tenure, Tenure::Live(live) if live.holder == conn && now.since(self.since) < ms)",
+        wrong: "matches!(&self.tenure, Tenure::Live(live) if live.knows(conn) && now.since(self.since) < ms)",
+        breaks: "only who redials at once is refused",
     },
 ];
