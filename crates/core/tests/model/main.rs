@@ -10,8 +10,11 @@
     clippy::unwrap_used
 )]
 
+mod after;
 mod canon;
 mod life;
+mod phones;
+mod play;
 mod rules;
 mod search;
 mod world;

@@ -3,15 +3,13 @@
 //! The world keeps its own account of what is owed to whom, from the effects alone. So it does not ask the hub whether
 //! the hub is right.
 
-use std::hash::Hash;
-
 use relay_core::{
-    Conn, Counts, Effect, Effects, Hub, Input, Instance, Millis, Path, PhoneEnd, Policy, ServerId,
-    SlotState, SlotView, invariant,
+    Claim, Conn, Counts, Effects, Hub, Input, Instance, Millis, Path, PhoneEnd, Policy, ServerId,
+    SlotState, SlotView,
 };
 
-use crate::canon::{Digest, FIRST_CONN, START, instance_bytes};
-use crate::search::{Model, Rule, rule};
+use crate::canon::{FIRST_CONN, START, instance_bytes};
+use crate::search::{Rule, rule};
 
 /// How much there can be at a time. Connections that ended make room for new ones, without an end.
 #[derive(Clone, Debug)]
@@ -35,7 +33,7 @@ pub(crate) struct World {
     pub(super) server: ServerId,
     pub(super) hub: Hub,
     pub(super) now: Millis,
-    next_conn: u64,
+    pub(super) next_conn: u64,
     /// Open connections, in the order of their claims.
     pub(super) binaries: Vec<Binary>,
     /// Open connections, and those that are kept for a binary that may resume.
@@ -49,7 +47,7 @@ pub(crate) struct World {
     pub(super) last_probe: u32,
     /// When a holder ended right after its claim.
     pub(super) last_short_tenure: Option<Millis>,
-    shutting_down: bool,
+    pub(super) shutting_down: bool,
 }
 
 /// A holder's time in the slot; if it can be resumed, by whom.
@@ -128,6 +126,29 @@ pub(super) enum PhoneState {
 }
 
 impl Phone {
+    const fn new(conn: Conn) -> Self {
+        Self {
+            conn,
+            state: PhoneState::New,
+            sent: 0,
+            delivered: 0,
+            waiting: 0,
+            tenure: None,
+            code: 0,
+            departed: false,
+            owed_notice: false,
+            noticed: false,
+        }
+    }
+
+    /// Sends one more frame. False: it waits behind others that wait, and nobody has to be asked.
+    const fn send(&mut self) -> bool {
+        let asks = !self.is_parked() || self.waiting == 0;
+        self.sent += 1;
+        self.waiting += 1;
+        asks
+    }
+
     pub(super) const fn is_registered(&self) -> bool {
         matches!(
             self.state,
@@ -170,12 +191,38 @@ pub(super) struct Step {
     pub(super) event: Event,
     /// The connection that it is about.
     pub(super) conn: Option<Conn>,
-    pub(super) claimed: Option<relay_core::Claim>,
+    pub(super) claimed: Option<Claim>,
     pub(super) grace_expired: bool,
     /// The last holder lost the slot to a claimant.
     pub(super) succession: bool,
     /// A phone's registration was answered.
     pub(super) registration: bool,
+}
+
+impl Step {
+    const fn new(event: Event, conn: Option<Conn>) -> Self {
+        Self {
+            event,
+            conn,
+            claimed: None,
+            grace_expired: false,
+            succession: false,
+            registration: false,
+        }
+    }
+}
+
+/// The connection that an input is about.
+const fn subject(input: &Input) -> Conn {
+    match *input {
+        Input::Claim { conn, .. }
+        | Input::BinaryGone { conn }
+        | Input::Register { conn }
+        | Input::PhoneFrame { conn }
+        | Input::PhoneGone { conn, .. }
+        | Input::Pong { conn, .. }
+        | Input::Path { conn, .. } => conn,
+    }
 }
 
 impl World {
@@ -205,7 +252,7 @@ impl World {
         Conn(self.next_conn)
     }
 
-    /// How it came to the connection, and the input for the hub. `None`: only the clock or the timers.
+    /// What the hub is told. `None`: only that time has passed.
     fn input(&mut self, event: Event) -> Option<Input> {
         Some(match event {
             Event::Claims { instance } => {
@@ -234,26 +281,12 @@ impl World {
             }
             Event::Registers => {
                 let conn = self.next_conn();
-                self.phones.push(Phone {
-                    conn,
-                    state: PhoneState::New,
-                    sent: 0,
-                    delivered: 0,
-                    waiting: 0,
-                    tenure: None,
-                    code: 0,
-                    departed: false,
-                    owed_notice: false,
-                    noticed: false,
-                });
+                self.phones.push(Phone::new(conn));
                 Input::Register { conn }
             }
-            Event::Frame { nth } => {
-                let phone = &mut self.phones[nth as usize];
-                phone.sent += 1;
-                phone.waiting += 1;
-                Input::PhoneFrame { conn: phone.conn }
-            }
+            Event::Frame { nth } => Input::PhoneFrame {
+                conn: self.phones[nth as usize].conn,
+            },
             Event::PhoneEnds { nth, directed } => {
                 let phone = &mut self.phones[nth as usize];
                 if phone.is_registered() {
@@ -279,66 +312,31 @@ impl World {
         }
     }
 
-    /// The frame of a parked phone that has announced itself waits behind the others.
-    fn waits_silently(&self, event: Event) -> bool {
-        matches!(event, Event::Frame { nth } if {
-            let phone = &self.phones[nth as usize];
-            phone.is_parked() && phone.waiting > 0
-        })
-    }
-
-    fn step(&mut self, event: Event, said: &mut Effects) -> Result<(), Rule> {
-        let conn = match event {
-            Event::BinaryEnds { nth } => Some(self.binaries[nth as usize].conn),
-            Event::Frame { nth } | Event::PhoneEnds { nth, .. } => {
-                Some(self.phones[nth as usize].conn)
-            }
-            _ => None,
-        };
-        if self.waits_silently(event) {
-            if let Event::Frame { nth } = event {
-                self.phones[nth as usize].sent += 1;
-                self.phones[nth as usize].waiting += 1;
-            }
+    pub(super) fn step(&mut self, event: Event, said: &mut Effects) -> Result<(), Rule> {
+        if let Event::Frame { nth } = event
+            && !self.phones[nth as usize].send()
+        {
             return Ok(());
         }
         let input = self.input(event);
+        let step = Step::new(event, input.as_ref().map(subject));
         match input {
             Some(input) => self.hub.step(self.now, &self.server, input, said),
             None => self.hub.expire(self.now, said),
         }
-        let conn = conn.or_else(|| match event {
-            Event::Claims { .. } => self.binaries.last().map(|binary| binary.conn),
-            Event::Registers => self.phones.last().map(|phone| phone.conn),
-            _ => None,
-        });
         let of_this = said.iter().all(|(server, _)| *server == self.server);
         rule(of_this, "a step touches one server-id")?;
-        self.obey(
-            &Step {
-                event,
-                conn,
-                claimed: None,
-                grace_expired: false,
-                succession: false,
-                registration: false,
-            },
-            said,
-        )
+        self.obey(step, said)
     }
 
     /// A relay that shuts down lets the claimants go first: nobody takes over from a holder that goes with it.
-    fn shut_down(&mut self, said: &mut Effects) -> Result<(), Rule> {
+    pub(super) fn shut_down(&mut self, said: &mut Effects) -> Result<(), Rule> {
         self.shutting_down = true;
         let is_waiting = |binary: &Binary| matches!(binary.role, Role::Waiting(_));
         while let Some(nth) = self.binaries.iter().position(is_waiting) {
             self.step(Event::BinaryEnds { nth: nth as u8 }, said)?;
         }
         Ok(())
-    }
-
-    pub(super) const fn shutting_down(&self) -> bool {
-        self.shutting_down
     }
 
     /// The moments at which something is owed.
@@ -398,248 +396,3 @@ const OWN_END: u16 = 1000;
 
 /// A code of a close directive. The binary that chose it is not told.
 const DIRECTED: u16 = 4401;
-
-impl Model for World {
-    type Event = Event;
-    type Effect = (ServerId, Effect);
-
-    fn events(&self, out: &mut Vec<Event>) {
-        out.extend([Event::Tick, Event::Timers]);
-        if !self.shutting_down {
-            if self.bounds.shutdown {
-                out.push(Event::ShutDown);
-            }
-            let admitted = self.hub.admit(self.now, &self.server).is_ok();
-            if admitted && self.binaries.len() < self.bounds.binaries {
-                let names = (1..=self.bounds.instances).map(Some);
-                out.extend(
-                    names
-                        .chain([None])
-                        .map(|instance| Event::Claims { instance }),
-                );
-            }
-            let open = self
-                .phones
-                .iter()
-                .filter(|phone| phone.state != PhoneState::Gone);
-            if open.count() < self.bounds.phones {
-                out.push(Event::Registers);
-            }
-        }
-        for (nth, binary) in (0..).zip(&self.binaries) {
-            out.push(Event::BinaryEnds { nth });
-            if let Role::Waiting(wait) = binary.role {
-                out.push(Event::Pong { nth });
-                if wait.asked {
-                    let silent =
-                        (0..=self.policy.probe_dead_path_ms).map(|for_ms| Path::Silent { for_ms });
-                    let paths = silent.chain([Path::Unknown, Path::Acknowledged]);
-                    out.extend(paths.map(|path| Event::Path { nth, path }));
-                }
-            }
-        }
-        for (nth, phone) in (0..).zip(&self.phones) {
-            let asks = match phone.state {
-                PhoneState::Gone => continue,
-                PhoneState::Asks => true,
-                PhoneState::Parked { .. } => phone.waiting < self.bounds.frames,
-                _ => false,
-            };
-            if asks {
-                out.push(Event::Frame { nth });
-            }
-            out.extend([false, true].map(|directed| Event::PhoneEnds { nth, directed }));
-        }
-    }
-
-    fn take(&mut self, event: Event, said: &mut Effects) -> Result<(), Rule> {
-        match event {
-            Event::Tick => {
-                self.now = self.now.plus(1);
-                Ok(())
-            }
-            Event::ShutDown => self.shut_down(said),
-            event => self.step(event, said),
-        }?;
-        self.check_books()
-    }
-
-    fn key(&self) -> Result<u128, Rule> {
-        let mut digest = Digest::new(self.now, self.past_ms());
-        self.hub.hash(&mut digest);
-        let mut known = 0;
-        let mut others = Vec::new();
-        let binaries = self
-            .binaries
-            .iter()
-            .map(|binary| (binary.conn, self.binary_word(&digest, binary)));
-        let phones = self
-            .phones
-            .iter()
-            .map(|phone| (phone.conn, self.phone_word(&digest, phone)));
-        let mut words = vec![0; digest.conns.len()];
-        for (conn, word) in binaries.chain(phones) {
-            match digest.conns.iter().position(|of_hub| *of_hub == conn) {
-                Some(at) => {
-                    words[at] = word;
-                    known += 1;
-                }
-                None => others.push(word),
-            }
-        }
-        rule(
-            known == digest.conns.len(),
-            "no connection that is over is remembered",
-        )?;
-        others.sort_unstable();
-        for word in words.into_iter().chain(others) {
-            digest.word(word);
-        }
-        digest.word(self.shutting_down.into());
-        if let Some(at) = self.last_short_tenure.filter(|_| self.past_ms() > 0) {
-            digest.word(digest.moment(at));
-        }
-        Ok(digest.key())
-    }
-
-    fn quiet(&self) -> Option<Event> {
-        let due = self.hub.deadline()?;
-        Some(if due <= self.now {
-            Event::Timers
-        } else {
-            Event::Tick
-        })
-    }
-
-    fn check(&self) -> Result<(), Rule> {
-        invariant::check(&self.hub).map_err(|violation| violation.rule)?;
-        self.check_admission()?;
-        self.check_deaf()
-    }
-
-    fn at_rest(&self) -> Result<(), Rule> {
-        let waiting = |binary: &Binary| matches!(binary.role, Role::New | Role::Waiting(_));
-        rule(
-            !self.binaries.iter().any(waiting),
-            "every claimant gets an answer",
-        )?;
-        rule(
-            !self.phones.iter().any(Phone::is_parked),
-            "every parked phone leaves or is delivered",
-        )?;
-        rule(
-            !self.phones.iter().any(|phone| phone.departed),
-            "nobody is kept for a binary that does not come",
-        )?;
-        if self.holder.is_none() {
-            rule(
-                self.hub.slot(&self.server).is_none() && self.hub.counts() == Counts::default(),
-                "a slot whose binary stays away becomes empty",
-            )?;
-        }
-        Ok(())
-    }
-
-    fn describe(&self, event: Event) -> String {
-        let at = self.now.since(START);
-        let binary = |nth: u8| self.name(self.binaries[nth as usize].conn);
-        let phone = |nth: u8| self.name(self.phones[nth as usize].conn);
-        let what = match event {
-            Event::Claims { instance: None } => "a binary claims".to_owned(),
-            Event::Claims { instance: Some(n) } => format!("process {n} claims"),
-            Event::BinaryEnds { nth } => format!("the connection of {} ends", binary(nth)),
-            Event::Pong { nth } => format!("the holder answers the ping for {}", binary(nth)),
-            Event::Path { nth, path } => {
-                format!("the kernel answers for {}: {path:?}", binary(nth))
-            }
-            Event::Registers => "a phone dials".to_owned(),
-            Event::Frame { nth } => format!("{} sends a frame", phone(nth)),
-            Event::PhoneEnds {
-                nth,
-                directed: false,
-            } => format!("the connection of {} ends", phone(nth)),
-            Event::PhoneEnds {
-                nth,
-                directed: true,
-            } => format!("{} is closed, as its binary asked", phone(nth)),
-            Event::Tick => "time passes".to_owned(),
-            Event::Timers => "timers fire".to_owned(),
-            Event::ShutDown => "the relay shuts down".to_owned(),
-        };
-        format!("at {at:2}  {what}")
-    }
-
-    fn describe_effect(&self, (_, effect): &Self::Effect) -> String {
-        let mut text = format!("{effect:?}");
-        for conn in (FIRST_CONN..=self.next_conn).map(Conn) {
-            text = text.replace(&format!("{conn:?}"), &self.name(conn));
-        }
-        text
-    }
-}
-
-impl World {
-    /// For how long it matters that a holder ended right after its claim.
-    pub(super) fn past_ms(&self) -> u64 {
-        let forgotten_ms = self.policy.redial_refill_ms * u64::from(self.policy.redial_burst);
-        forgotten_ms.max(self.policy.redial_short_tenure_ms * u64::from(forgotten_ms > 0))
-    }
-
-    fn name(&self, conn: Conn) -> String {
-        format!("#{}", conn.0 - FIRST_CONN)
-    }
-
-    fn binary_word(&self, digest: &Digest, binary: &Binary) -> u64 {
-        match binary.role {
-            Role::New => 1,
-            Role::Out => 2,
-            Role::Holder => 3,
-            Role::Waiting(wait) => {
-                let check = wait.check_at.map_or(0, |at| digest.moment(at) + 1);
-                4 | u64::from(wait.asked) << 3 | check << 8 | digest.moment(wait.takeover_at) << 16
-            }
-        }
-    }
-
-    fn phone_word(&self, digest: &Digest, phone: &Phone) -> u64 {
-        let state = match phone.state {
-            PhoneState::New => 1,
-            PhoneState::Asks => 2,
-            PhoneState::Linked { .. } => 3,
-            PhoneState::Evicted => 4,
-            PhoneState::Gone => 5,
-            PhoneState::Parked { until } => 6 | digest.moment(until) << 3,
-        };
-        let tenure = match (phone.tenure, self.tenure) {
-            (None, _) => 0,
-            (Some(its), Some(now)) if its == now.number => 1,
-            _ => 2,
-        };
-        // Nothing tells the ends of an evicted phone apart but whether it is kept.
-        let code = if phone.departed {
-            u64::from(phone.code)
-        } else {
-            0
-        };
-        let gap = u64::from(phone.delivered + phone.waiting < phone.sent);
-        let flags = u64::from(phone.departed) | gap << 1 | u64::from(phone.noticed) << 2;
-        1 << 63 | code << 32 | phone.waiting << 24 | flags << 20 | tenure << 16 | state
-    }
-
-    /// The books balance, and the hub says what they say.
-    fn check_books(&self) -> Result<(), Rule> {
-        self.check_promises()?;
-        rule(
-            self.hub.counts() == self.counts(),
-            "the counts equal reality",
-        )?;
-        rule(
-            self.hub.slot(&self.server) == self.view(),
-            "whoever looks at the slot sees what it is",
-        )?;
-        rule(
-            self.hub.deadline() == self.obligations().min(),
-            "there is a timer for what is owed next, and for nothing else",
-        )
-    }
-}
