@@ -62,6 +62,7 @@ pub(crate) async fn start(
     let phases = Phases::default();
     let site = Arc::new(Site {
         gate: Arc::new(Gate::new(&router.config, max_connections)),
+        http: http::protocol(&router.config),
         router: router.clone(),
         phases: phases.clone(),
         version: crate::cli::VERSION,

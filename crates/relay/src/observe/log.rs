@@ -25,9 +25,6 @@ const WRITE_BYTES: usize = 64 * 1024;
 /// and thousands a second cost a hundred writes.
 const PAUSE: Duration = Duration::from_millis(10);
 
-/// Characters of a value; what is longer is cut, and ends with an ellipsis.
-const LONGEST_VALUE: usize = 256;
-
 /// Where log lines go.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum LogTarget {
@@ -153,28 +150,18 @@ impl Log {
 }
 
 fn render(format: Format, event: Event, fields: &[(Key, &dyn std::fmt::Display)]) -> String {
-    let time = humantime::format_rfc3339_millis(SystemTime::now()).to_string();
     let mut record = match format {
         Format::Text => text::Record::text(),
         Format::Json => text::Record::json(),
     };
+    let time = humantime::format_rfc3339_millis(SystemTime::now());
     record.push("time", &time, false);
-    record.push("level", event.level().name(), false);
-    record.push("msg", event.name(), false);
+    record.push("level", &event.level().name(), false);
+    record.push("msg", &event.name(), false);
     for (key, value) in fields {
-        let mut value = value.to_string();
-        record.push(key.name(), shortened(&mut value), key.is_number());
+        record.push(key.name(), value, key.is_number());
     }
     record.finish()
-}
-
-/// Peers choose some of the values: a long one must fill neither the queue nor the disk.
-pub(super) fn shortened(value: &mut String) -> &str {
-    if let Some((end, _)) = value.char_indices().nth(LONGEST_VALUE) {
-        value.truncate(end);
-        value.push('…');
-    }
-    value
 }
 
 fn write_messages(
@@ -329,7 +316,11 @@ mod tests {
         done.try_recv().expect("flushed");
         let all = out.0.concat();
         let numbers = all.lines().filter(|line| line.ends_with('x'));
-        assert!(numbers.map(|line| line[..4].parse().unwrap()).eq(0..lines));
+        assert!(
+            numbers
+                .map(|line| line[..4].parse::<usize>().unwrap())
+                .eq(0..lines)
+        );
         assert!(all.contains("msg=log_lines_dropped count=2\n"), "{all}");
         assert!(all.ends_with("after\n"), "{all}");
         let written = out.0.iter().filter(|write| !write.is_empty()).count();
