@@ -216,6 +216,9 @@ enum Child {
         listen: SocketAddr,
         dial: SocketAddr,
     },
+    /// Answer connections at an address as a relay does, without looking (what accepts are compared with)
+    #[command(hide = true)]
+    Far { listen: SocketAddr },
     /// Start a server so that it does not outlive this program
     #[command(hide = true)]
     Exec {
@@ -237,6 +240,7 @@ impl Child {
     fn run(&self) -> io::Result<()> {
         match self {
             Self::Floor { listen, dial } => floor::run(*listen, *dial),
+            Self::Far { listen } => far::run(*listen),
             Self::Exec {
                 core,
                 program,
@@ -371,6 +375,8 @@ mod tests {
         assert!(parse("relay-bench --pid 1").is_err());
         let floor = parse("relay-bench floor 127.0.0.1:1 127.0.0.1:2").expect("valid");
         assert!(matches!(floor.child, Some(Child::Floor { .. })));
+        let far = parse("relay-bench far 127.0.0.1:1").expect("valid");
+        assert!(matches!(far.child, Some(Child::Far { .. })));
         let other = [
             "relay-bench",
             "--relay",
