@@ -6,9 +6,7 @@ use std::time::{Duration, Instant};
 
 use crate::bench::{Bench, Scale};
 use crate::dial::{Dialler, Ids, Leg, turned_away};
-use crate::far::Far;
-use crate::floor::Floor;
-use crate::machine::{Load, Server};
+use crate::machine::{Load, Process, Server, THIS, free_addr};
 use crate::poll::{Poll, now};
 use crate::report::{Row, Target};
 use crate::wire;
@@ -66,13 +64,14 @@ fn relay(bench: &Bench) -> io::Result<Lives> {
     crowd.measure(&server, &bench.scale)
 }
 
-/// The same bytes through the floor: this process answers them on the far side.
+/// A server that answers the same bytes without looking at them, each connection with two writes. That is a floor of one
+/// connection for each life; through a forwarder it would be two.
 fn floor(scale: &Scale) -> io::Result<Lives> {
-    let Floor { server, back, .. } = Floor::start()?;
+    let addr = free_addr()?;
+    let args = ["far".to_owned(), addr.to_string()];
+    let server = Process::serve(THIS.as_ref(), &args, addr)?;
     let requests = vec![Ids::new("accepts").request(Leg::Phone, 0); BINARIES];
-    let mut crowd = Crowd::new(Dialler::new(server.addr), requests)?;
-    crowd.far = Some(Far::new(back, &crowd.poll, AT_ONCE)?);
-    crowd.measure(&server, scale)
+    Crowd::new(Dialler::new(server.addr), requests)?.measure(&server, scale)
 }
 
 /// One connection at a time in each place.
@@ -90,7 +89,6 @@ struct Crowd {
     close: Box<[u8]>,
     lives: Vec<Life>,
     ended: u64,
-    far: Option<Far>,
 }
 
 impl Crowd {
@@ -102,7 +100,6 @@ impl Crowd {
             close: wire::close(),
             lives: Vec::new(),
             ended: 0,
-            far: None,
         })
     }
 
@@ -142,9 +139,7 @@ impl Crowd {
             }
             self.poll.wait(&mut ready, left)?;
             for index in ready.iter().map(|event| event.number) {
-                if let Some(far) = self.far.as_mut().filter(|far| far.has(index)) {
-                    far.go_on(&self.poll, index)?;
-                } else if self.go_on(index)? {
+                if self.go_on(index)? {
                     self.ended += 1;
                     // Dropping the old stream also takes it out of the poll.
                     self.lives[index] = self.born(index)?;

@@ -1,10 +1,12 @@
 //! The far side of the floor, for dials in bulk: answers as a relay does, without looking.
 
 use std::io::{self, Read as _, Write as _};
-use std::net::{TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::time::Duration;
 
 use relay_proto::ws;
 
+use crate::floor;
 use crate::poll::{Poll, now};
 
 /// Number of the listener in the poll.
@@ -23,6 +25,20 @@ pub(crate) struct Far {
     base: usize,
     /// What a message is answered with.
     answer: Vec<u8>,
+}
+
+/// Serves a listener of its own for ever.
+pub(crate) fn run(listen: SocketAddr) -> io::Result<()> {
+    let mut poll = Poll::new()?;
+    let mut far = Far::new(floor::listen(listen)?, &poll, 0)?;
+    let mut ready = Vec::new();
+    loop {
+        poll.wait(&mut ready, Duration::from_secs(60))?;
+        for number in ready.iter().map(|event| event.number) {
+            // Whoever breaks off ends only its own connection.
+            let _ = far.go_on(&poll, number);
+        }
+    }
 }
 
 impl Far {

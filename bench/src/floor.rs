@@ -56,7 +56,7 @@ impl Floor {
 }
 
 /// A listener at which a storm of dials fits; the standard library would let 128 wait.
-fn listen(addr: SocketAddr) -> io::Result<TcpListener> {
+pub(crate) fn listen(addr: SocketAddr) -> io::Result<TcpListener> {
     let listener = Socket::new(Domain::IPV4, Type::STREAM, Some(Protocol::TCP))?;
     listener.bind(&addr.into())?;
     listener.listen(4096)?;

@@ -218,6 +218,9 @@ enum Child {
         /// Bytes moved at once
         buffer_bytes: usize,
     },
+    /// Answer connections at an address as a relay does, without looking (what accepts are compared with)
+    #[command(hide = true)]
+    Far { listen: SocketAddr },
     /// Start a server so that it does not outlive this program
     #[command(hide = true)]
     Exec {
@@ -243,6 +246,7 @@ impl Child {
                 dial,
                 buffer_bytes,
             } => floor::run(*listen, *dial, *buffer_bytes),
+            Self::Far { listen } => far::run(*listen),
             Self::Exec {
                 core,
                 program,
@@ -377,6 +381,8 @@ mod tests {
         assert!(parse("relay-bench --pid 1").is_err());
         let floor = parse("relay-bench floor 127.0.0.1:1 127.0.0.1:2 65536").expect("valid");
         assert!(matches!(floor.child, Some(Child::Floor { .. })));
+        let far = parse("relay-bench far 127.0.0.1:1").expect("valid");
+        assert!(matches!(far.child, Some(Child::Far { .. })));
         let other = [
             "relay-bench",
             "--relay",

@@ -14,6 +14,9 @@ use crate::link::{Keys, Link};
 use crate::poll::{Poll, now};
 use crate::wire::{self, Scanner};
 
+/// Dials that are begun in a row. Each of many clients goes on with its own at once.
+const AT_ONCE: usize = 32;
+
 /// Dials under way at the same time while a crowd connects at leisure.
 const AT_LEISURE: usize = 64;
 
@@ -47,6 +50,8 @@ struct Peer {
     failures: u32,
     /// Tells a timer of an earlier dial from one of this.
     dials: u32,
+    /// Its next dial is its first one since [`Peers::mark`].
+    marked: bool,
 }
 
 /// When the peers dial again.
@@ -77,8 +82,10 @@ pub(crate) struct Peers<'a> {
     answered: usize,
     /// When each answer came.
     pub(crate) answers: Vec<Instant>,
-    /// When the last dial went out, and how many there were.
+    /// When the first dial since [`Self::mark`] of the last peer was due. That this program comes to it late is no merit of the
+    /// relay.
     pub(crate) last_dial: Instant,
+    /// Dials altogether.
     pub(crate) dials: u64,
 }
 
@@ -101,6 +108,7 @@ impl<'a> Peers<'a> {
             scanner: Scanner::new(),
             failures: 0,
             dials: 0,
+            marked: false,
         };
         Ok(Self {
             poll: Poll::new()?,
@@ -176,6 +184,14 @@ impl<'a> Peers<'a> {
         binaries.into_iter().try_for_each(|index| self.lost(index))
     }
 
+    /// From now on first dials count: those that come to nothing are not to look as if the peers had dialled later.
+    pub(crate) fn mark(&mut self) {
+        self.last_dial = Instant::now();
+        for peer in &mut self.peers {
+            peer.marked = true;
+        }
+    }
+
     /// Goes on for this time.
     pub(crate) fn run(&mut self, time: Duration) -> io::Result<()> {
         self.go_on(Instant::now() + time, |_| false).map(drop)
@@ -240,15 +256,17 @@ impl<'a> Peers<'a> {
 
     /// Dials what is due, and gives up dials that took too long.
     fn expire(&mut self, now: Instant) -> io::Result<()> {
-        while let Some(Reverse((at, index, dials))) = self.timers.peek().copied() {
-            if at > now {
+        for _ in 0..AT_ONCE {
+            let next = self.timers.peek().copied();
+            let Some(Reverse((due, index, dials))) = next.filter(|Reverse((at, ..))| *at <= now)
+            else {
                 break;
-            }
+            };
             self.timers.pop();
             let peer = &self.peers[index];
             match peer.phase {
                 _ if peer.dials != dials => {}
-                Phase::Away => self.dial(index)?,
+                Phase::Away => self.dial_due(index, due)?,
                 Phase::Dialling => {
                     self.trouble = Some(io::Error::other("no answer to a dial"));
                     self.lost(index)?;
@@ -260,10 +278,17 @@ impl<'a> Peers<'a> {
     }
 
     fn dial(&mut self, index: usize) -> io::Result<()> {
+        self.dial_due(index, Instant::now())
+    }
+
+    fn dial_due(&mut self, index: usize, due: Instant) -> io::Result<()> {
         let begun = self.dialler.begin();
-        self.last_dial = Instant::now();
+        let now = Instant::now();
         self.dials += 1;
         let peer = &mut self.peers[index];
+        if std::mem::take(&mut peer.marked) {
+            self.last_dial = due.max(self.last_dial);
+        }
         peer.dials += 1;
         peer.phase = Phase::Dialling;
         let tcp = match begun {
@@ -279,7 +304,7 @@ impl<'a> Peers<'a> {
         peer.written = 0;
         peer.head.clear();
         peer.scanner = Scanner::new();
-        let late = Reverse((self.last_dial + PATIENCE, index, peer.dials));
+        let late = Reverse((now + PATIENCE, index, peer.dials));
         self.timers.push(late);
         Ok(())
     }

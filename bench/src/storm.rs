@@ -22,11 +22,11 @@ const BOUND: Duration = Duration::from_secs(120);
 
 /// What one run showed.
 struct Return {
-    /// Seconds from the last dial until all are routed.
+    /// Seconds from when the first dial of the last peer is due until all are routed.
     after_last_dial: f64,
     /// Seconds from the new start until then.
     after_start: f64,
-    /// Dials for each peer.
+    /// Dials for each peer since then; 1 if none is lost.
     dials: f64,
     load: Load,
 }
@@ -82,12 +82,14 @@ fn back_again(bench: &Bench, keys: Option<&Keys>) -> io::Result<Return> {
     };
     let mut peers = Peers::new(Dialler::new(addr), keys, habit, all)?;
     peers.connect(BOUND)?;
-    let (phones, dials) = (peers.phones(), peers.dials);
+    let phones = peers.phones();
     // Killed.
     drop(first);
     peers.run(OUTAGE)?;
+    let dials_away = peers.dials;
     let server = start_relay(&bench.subject, addr, keys, &[])?;
     let start = Instant::now();
+    peers.mark();
     // The load counts from the first who may come back: 80 % of the first wait.
     let quiet = Duration::from_millis(800).saturating_sub(OUTAGE);
     peers.run(quiet)?;
@@ -97,7 +99,7 @@ fn back_again(bench: &Bench, keys: Option<&Keys>) -> io::Result<Return> {
     Ok(Return {
         after_last_dial: seconds(peers.last_dial),
         after_start: seconds(start),
-        dials: (peers.dials - dials) as f64 / bench.scale.storm as f64,
+        dials: (peers.dials - dials_away) as f64 / bench.scale.storm as f64,
         load,
     })
 }

@@ -67,6 +67,12 @@ impl<K: Ord + Clone> Lobby<K> {
         }
     }
 
+    /// There is room for so many from now on (at least 1). The maximum of each key stays what it is. Where more are inside
+    /// already, one makes room for each that enters.
+    pub fn resize(&mut self, capacity: usize) {
+        self.capacity = capacity.max(1);
+    }
+
     /// A connection was accepted. One without a key comes from a proxy, whose header says later who calls.
     #[must_use]
     pub fn enter(&mut self, key: Option<K>) -> Entry {
@@ -204,6 +210,18 @@ mod tests {
         assert_eq!(entered(lobby.enter(Some('d'))).1, Some(c));
         // All have one.
         assert_eq!(entered(lobby.enter(Some('e'))).1, Some(d));
+    }
+
+    #[test]
+    fn a_lobby_may_grow_and_shrink() {
+        let mut lobby = Lobby::new(2, 1);
+        let [one, ..] = ['a', 'b'].map(|key| entered(lobby.enter(Some(key))).0);
+        lobby.resize(3);
+        assert_eq!(entered(lobby.enter(Some('c'))).1, None);
+        assert_eq!(lobby.enter(Some('c')), Entry::Refused);
+        lobby.resize(2);
+        assert_eq!(lobby.len(), 3);
+        assert_eq!(entered(lobby.enter(Some('d'))).1, Some(one));
     }
 
     #[test]

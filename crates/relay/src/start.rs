@@ -8,7 +8,7 @@ use crate::http::gate::Gate;
 use crate::http::plain::{self, Times};
 use crate::http::{self, Site};
 use crate::net::acme;
-use crate::net::door::{Door, Places};
+use crate::net::door::{Door, Places, Room};
 use crate::net::front::Front;
 use crate::net::listener;
 use crate::net::tls::{self, Tls};
@@ -62,6 +62,7 @@ pub(crate) async fn start(
     let phases = Phases::default();
     let site = Arc::new(Site {
         gate: Arc::new(Gate::new(&router.config, max_connections)),
+        http: http::protocol(&router.config),
         router: router.clone(),
         phases: phases.clone(),
         version: crate::cli::VERSION,
@@ -71,13 +72,13 @@ pub(crate) async fn start(
         clock,
         log: log.clone(),
         times,
-        machine,
         reload: Arc::default(),
         entrances: Vec::new(),
         services: Vec::new(),
     };
     let tls = starting.tls(&public, local_addr, listeners.challenges)?;
-    let door = starting.door(Places::of(&router.config, machine));
+    let room = Room::of(&router.config, machine, &site.gate);
+    let door = starting.door(Places::of(&router.config, room));
     let front = Arc::new(Front { site, door, tls });
     let admin = starting.admin(listeners.metrics, &front);
     starting.health(listeners.health, &front.site);
@@ -219,7 +220,6 @@ struct Starting {
     clock: Clock,
     log: Log,
     times: Times,
-    machine: Machine,
     reload: Arc<Notify>,
     entrances: Vec<JoinHandle<()>>,
     services: Vec<JoinHandle<()>>,
@@ -297,10 +297,7 @@ impl Starting {
         let client = acme::Acme::open(acme.settings(), certificates, self.log.clone());
         let client = client.map_err(certificate_error)?;
         // Its own way in: what comes to port 80 must not count against the peers, nor they against the CA.
-        let places = Places {
-            all: CHALLENGE_PLACES,
-            ..Places::of(&self.router.config, self.machine)
-        };
+        let places = Places::of(&self.router.config, Room::Fixed(CHALLENGE_PLACES));
         let door = self.door(places);
         for listener in challenges {
             let http01 = client.http01();
@@ -336,7 +333,7 @@ impl Starting {
     fn health(&mut self, listeners: Vec<TcpListener>, site: &Arc<Site>) {
         // Checkers often share one address with everything else; only their number is bounded.
         let places = Places {
-            all: HEALTH_PLACES,
+            all: Room::Fixed(HEALTH_PLACES),
             per_address: 0,
             connects: (0, 1),
         };

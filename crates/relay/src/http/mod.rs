@@ -9,7 +9,7 @@ pub(crate) mod metrics;
 pub(crate) mod plain;
 pub(crate) mod upgrade;
 
-use crate::config::Public;
+use crate::config::{Config, Public};
 use crate::net::acme::Http01;
 use crate::observe::log::{Event, Key, Quoted};
 use crate::observe::metrics::{Endpoint, Outcome, Refusal, Stage};
@@ -21,15 +21,17 @@ use http_body_util::Full;
 use hyper::body::{Bytes, Incoming};
 use hyper::header::{self, HeaderValue};
 use hyper::server::conn::http1;
-use hyper::service::service_fn;
+use hyper::service::Service;
 use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
+use std::cell::Cell;
 use std::convert::Infallible;
+use std::future::{Ready, poll_fn, ready};
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use tokio::time::Instant;
-use upgrade::Dial;
+use tokio::io::AsyncWriteExt as _;
+use tokio::time::{Instant, timeout_at};
+use upgrade::{Agreed, Dial};
 
 /// Header fields a request may have.
 pub(crate) const MAX_HEADERS: usize = 64;
@@ -43,6 +45,7 @@ pub(crate) type Reply = Response<Full<Bytes>>;
 pub(crate) struct Site {
     pub(crate) router: Arc<Router>,
     pub(crate) gate: Arc<Gate>,
+    pub(crate) http: http1::Builder,
     pub(crate) phases: Phases,
     pub(crate) version: &'static str,
 }
@@ -62,64 +65,90 @@ pub(crate) async fn serve<S>(site: Arc<Site>, socket: S, arrival: Arrival)
 where
     S: crate::session::Transport,
 {
-    let asked = AtomicBool::new(false);
-    let config = &site.router.config;
-    let (header_timeout, http_timeout) = (config.header_timeout, config.http_timeout);
-    let service = service_fn(|request| {
-        asked.store(true, Ordering::Relaxed);
-        let site = site.clone();
-        async move { Ok::<_, Infallible>(answer::<S>(&site, request, arrival)) }
-    });
-    let connection = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(header_timeout)
-        .max_headers(MAX_HEADERS)
-        .max_buf_size(MAX_HEAD_BYTES)
-        .serve_connection(TokioIo::new(socket), service)
-        .with_upgrades();
+    let deadline = Instant::now() + site.router.config.http_timeout;
+    let exchange = Exchange {
+        site: site.clone(),
+        arrival,
+        asked: Cell::new(false),
+        agreed: Cell::new(None),
+    };
+    let mut connection = site.http.serve_connection(TokioIo::new(socket), exchange);
+    let answered = poll_fn(|cx| connection.poll_without_shutdown(cx));
     // Neither a slow client nor a broken request is worth a line: anyone can cause them at will.
-    let ended = tokio::time::timeout(http_timeout, connection).await;
+    let ended = timeout_at(deadline, answered).await;
+    let parts = connection.into_parts();
+    let (mut socket, exchange) = (parts.io.into_inner(), parts.service);
     // One that is closed without a byte is fine: that is how load balancers look whether somebody listens.
-    if !matches!(ended, Ok(Ok(()))) && !asked.load(Ordering::Relaxed) {
+    if !matches!(ended, Ok(Ok(()))) && !exchange.asked.get() {
         site.router.metrics.handshake_failures.inc(Stage::http);
     }
-}
-
-fn answer<S: crate::session::Transport>(
-    site: &Arc<Site>,
-    request: Request<Incoming>,
-    arrival: Arrival,
-) -> Reply {
-    let mut reply = route::<S>(site, request, arrival);
-    // One request for each connection. Said here and not by hyper, which would add it to the 101,
-    // where some clients compare the whole value with `Upgrade`.
-    if !reply.headers().contains_key(header::CONNECTION) {
-        reply
-            .headers_mut()
-            .insert(header::CONNECTION, HeaderValue::from_static("close"));
+    match (ended, exchange.agreed.into_inner()) {
+        (Ok(Ok(())), Some(agreed)) => agreed.start(socket, parts.read_buf),
+        (Ok(_), _) => drop(timeout_at(deadline, socket.shutdown()).await),
+        (Err(_), _) => {}
     }
-    reply
 }
 
-fn route<S: crate::session::Transport>(
-    site: &Arc<Site>,
-    request: Request<Incoming>,
+/// How requests of public connections are read.
+pub(crate) fn protocol(config: &Config) -> http1::Builder {
+    let mut http = http1::Builder::new();
+    http.timer(TokioTimer::new())
+        .header_read_timeout(config.header_timeout)
+        .max_headers(MAX_HEADERS)
+        .max_buf_size(MAX_HEAD_BYTES);
+    http
+}
+
+/// One connection's request, and what it came to.
+struct Exchange {
+    site: Arc<Site>,
     arrival: Arrival,
-) -> Reply {
+    /// There was one.
+    asked: Cell<bool>,
+    /// It was answered with a 101.
+    agreed: Cell<Option<Agreed>>,
+}
+
+impl Service<Request<Incoming>> for Exchange {
+    type Response = Reply;
+    type Error = Infallible;
+    type Future = Ready<Result<Reply, Infallible>>;
+
+    fn call(&self, request: Request<Incoming>) -> Self::Future {
+        self.asked.set(true);
+        let (mut reply, agreed) = match route(&self.site, &request, self.arrival) {
+            Ok(agreed) => (agreed.reply(), Some(agreed)),
+            Err(reply) => (reply, None),
+        };
+        self.agreed.set(agreed);
+        // One request for each connection. Said here and not by hyper, which would add it to the 101,
+        // where some clients compare the whole value with `Upgrade`.
+        if !reply.headers().contains_key(header::CONNECTION) {
+            reply
+                .headers_mut()
+                .insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
+        ready(Ok(reply))
+    }
+}
+
+/// A connection that may become a WebSocket, or how the request is answered otherwise.
+fn route(site: &Arc<Site>, request: &Request<Incoming>, arrival: Arrival) -> Result<Agreed, Reply> {
     // RFC 9112, section 3.2: proxies in front might go by the other one.
     if request.headers().get_all(header::HOST).iter().count() > 1 {
-        return refuse(site, Refusal::host, contentless(StatusCode::BAD_REQUEST));
+        let reply = contentless(StatusCode::BAD_REQUEST);
+        return Err(refuse(site, Refusal::host, reply));
     }
-    if !is_our_host(site, &request) {
+    if !is_our_host(site, request) {
         let mut reply = Response::new(Full::default());
         *reply.status_mut() = StatusCode::MISDIRECTED_REQUEST;
-        return refuse(site, Refusal::host, reply);
+        return Err(refuse(site, Refusal::host, reply));
     }
     match request.uri().path() {
-        "/v1/server" | "/v2/server" => websocket::<S>(site, request, Endpoint::server, arrival),
-        "/v1/client" | "/v2/client" => websocket::<S>(site, request, Endpoint::client, arrival),
-        path => health(site, path)
-            .unwrap_or_else(|| refuse(site, Refusal::not_found, plain::not_found())),
+        "/v1/server" | "/v2/server" => websocket(site, request, Endpoint::server, arrival),
+        "/v1/client" | "/v2/client" => websocket(site, request, Endpoint::client, arrival),
+        path => Err(health(site, path)
+            .unwrap_or_else(|| refuse(site, Refusal::not_found, plain::not_found()))),
     }
 }
 
@@ -165,29 +194,25 @@ pub(crate) fn health(site: &Site, path: &str) -> Option<Reply> {
     }
 }
 
-fn websocket<S: crate::session::Transport>(
+fn websocket(
     site: &Arc<Site>,
-    request: Request<Incoming>,
+    request: &Request<Incoming>,
     endpoint: Endpoint,
     arrival: Arrival,
-) -> Reply {
+) -> Result<Agreed, Reply> {
     if site.phases.now() > Phase::Ready {
         let reply = retry_later(StatusCode::SERVICE_UNAVAILABLE, RETRY_DRAINING_SECONDS);
-        return refuse(site, Refusal::draining, reply);
+        return Err(refuse(site, Refusal::draining, reply));
     }
     let proxies = &site.router.config.proxies;
     let caller = Caller::of_request(proxies, request.headers(), arrival.remote);
-    match admit(site, &request, endpoint, &caller) {
-        Ok(permit) => {
-            let dial = Dial {
-                endpoint,
-                remote: &caller.shown,
-                accepted: arrival.at,
-            };
-            upgrade::upgrade::<S>(site, request, dial, permit)
-        }
-        Err(reply) => reply,
-    }
+    let permit = admit(site, request, endpoint, &caller)?;
+    let dial = Dial {
+        endpoint,
+        remote: &caller.shown,
+        accepted: arrival.at,
+    };
+    upgrade::upgrade(site, request, dial, permit)
 }
 
 /// The limits. Every refusal comes before the upgrade: a daemon that is dropped afterwards would

@@ -11,9 +11,7 @@ use crate::session::{Handler, Session, Start, Transport};
 use http_body_util::Full;
 use hyper::body::{Bytes, Incoming};
 use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
-use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper::{Request, Response, StatusCode, Version};
-use hyper_util::rt::TokioIo;
 use relay_core::{Instance, ServerId};
 use relay_proto::handshake::{self, Accept};
 use relay_proto::headers;
@@ -29,44 +27,63 @@ pub(super) struct Dial<'a> {
     pub(super) accepted: Instant,
 }
 
-/// Checks headers and handshake, and answers. With a 101 a task waits for the connection.
-pub(super) fn upgrade<S: Transport>(
+/// A connection that is answered with a 101, and is a session from then on. Dropped instead, without a connection,
+/// its seat is given up, which is a disconnect like any other.
+pub(super) struct Agreed {
+    endpoint: Endpoint,
+    seat: Seat,
+    accept: Accept,
+    /// When the TCP connection was accepted.
+    accepted: Instant,
+}
+
+/// Checks headers and handshake.
+pub(super) fn upgrade(
     site: &Arc<Site>,
-    mut request: Request<Incoming>,
+    request: &Request<Incoming>,
     dial: Dial<'_>,
     permit: Permit,
-) -> Reply {
-    let Dial {
-        endpoint,
-        remote,
-        accepted: accepted_at,
-    } = dial;
-    let accepted = match endpoint {
-        Endpoint::server => server(site, &request, remote),
-        Endpoint::client => client(site, &request, remote),
-    };
-    let (mut seat, accept) = match accepted {
-        Ok(accepted) => accepted,
-        Err(reply) => return reply,
+) -> Result<Agreed, Reply> {
+    let (mut seat, accept) = match dial.endpoint {
+        Endpoint::server => server(site, request, dial.remote)?,
+        Endpoint::client => client(site, request, dial.remote)?,
     };
     seat.permit = Some(permit);
-    let on_upgrade = hyper::upgrade::on(&mut request);
-    match endpoint {
-        Endpoint::server => {
-            let start = start::<S, _>(on_upgrade, accepted_at, seat, Binary::new);
-            drop(tokio::spawn(start));
+    Ok(Agreed {
+        endpoint: dial.endpoint,
+        seat,
+        accept,
+        accepted: dial.accepted,
+    })
+}
+
+impl Agreed {
+    /// `101 Switching Protocols`. Offered extensions and subprotocols are declined by not mentioning them.
+    pub(super) fn reply(&self) -> Reply {
+        let mut reply = Response::new(Full::default());
+        *reply.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+        let headers = reply.headers_mut();
+        headers.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
+        headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
+        if let Ok(accept) = HeaderValue::from_str(self.accept.as_str()) {
+            headers.insert(header::SEC_WEBSOCKET_ACCEPT, accept);
         }
-        Endpoint::client => drop(tokio::spawn(start::<S, _>(
-            on_upgrade,
-            accepted_at,
-            seat,
-            |seat| {
-                seat.register();
-                Phone::new(seat)
-            },
-        ))),
+        reply
     }
-    switching(&accept)
+
+    /// The 101 is out: starts the session on the bare socket. `early` was read beyond the request.
+    pub(super) fn start<S: Transport>(self, socket: S, early: Bytes) {
+        let seat = self.seat;
+        let took = self.accepted.elapsed();
+        seat.router.metrics.accept_to_upgrade.observe_time(took);
+        match self.endpoint {
+            Endpoint::server => serve(seat, Binary::new, socket, early),
+            Endpoint::client => {
+                seat.register();
+                serve(seat, Phone::new, socket, early);
+            }
+        }
+    }
 }
 
 /// Claims the server-id. The claim of a free one has taken effect before the 101 is written, so a
@@ -159,38 +176,6 @@ fn check(site: &Site, request: &Request<Incoming>) -> Result<Accept, Reply> {
     })
 }
 
-/// `101 Switching Protocols`. Offered extensions and subprotocols are declined by not mentioning them.
-fn switching(accept: &Accept) -> Reply {
-    let mut reply = Response::new(Full::default());
-    *reply.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
-    let headers = reply.headers_mut();
-    headers.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
-    headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
-    if let Ok(accept) = HeaderValue::from_str(accept.as_str()) {
-        headers.insert(header::SEC_WEBSOCKET_ACCEPT, accept);
-    }
-    reply
-}
-
-/// Waits until the 101 is out, and hands the bare socket to a session. Without a connection the seat
-/// is given up, which is a disconnect like any other.
-async fn start<S: Transport, H: Handler>(
-    on_upgrade: OnUpgrade,
-    accepted_at: Instant,
-    seat: Seat,
-    handler: impl FnOnce(Seat) -> H,
-) {
-    let Ok(upgraded) = on_upgrade.await else {
-        return;
-    };
-    let Some((socket, early)) = bare::<S>(upgraded) else {
-        return;
-    };
-    let took = accepted_at.elapsed();
-    seat.router.metrics.accept_to_upgrade.observe_time(took);
-    serve(seat, handler, socket, early);
-}
-
 /// Starts the session of a connection.
 pub(crate) fn serve<S: Transport, H: Handler>(
     seat: Seat,
@@ -212,12 +197,6 @@ pub(crate) fn serve<S: Transport, H: Handler>(
         clock: router.clock,
         early,
     });
-    // A task of its own: the one that waited for the 101 is as large as the handshake was.
+    // A task of its own: the one that wrote the 101 is as large as the handshake was.
     tokio::spawn(session);
-}
-
-/// The socket without the HTTP machinery, and what was read beyond the request.
-fn bare<S: Transport>(upgraded: Upgraded) -> Option<(S, Bytes)> {
-    let parts = upgraded.downcast::<TokioIo<S>>().ok()?;
-    Some((parts.io.into_inner(), parts.read_buf))
 }

@@ -3,6 +3,7 @@
 
 use crate::clock::Clock;
 use crate::config::Config;
+use crate::http::gate::Gate;
 use crate::observe::log::{Event, Key, Log};
 use crate::observe::metrics::{Dropped, Fill, Label, Metrics};
 use crate::os::rlimit::Machine;
@@ -20,6 +21,7 @@ const LOG_EVERY_MS: u64 = 1_000;
 
 /// Who is on the way in.
 pub(crate) struct Door {
+    room: Room,
     clock: Clock,
     log: Log,
     metrics: Arc<Metrics>,
@@ -27,8 +29,6 @@ pub(crate) struct Door {
 }
 
 struct Inner {
-    /// The capacity of the lobby.
-    places: usize,
     lobby: Lobby<SourceKey>,
     /// The tasks of those in the lobby, from the moment on when they run.
     tasks: BTreeMap<Ticket, Option<AbortHandle>>,
@@ -48,20 +48,48 @@ pub(crate) struct Place {
 /// How many may be on the way in.
 pub(crate) struct Places {
     /// Altogether.
-    pub(crate) all: usize,
+    pub(crate) all: Room,
     /// From one address; 0: no limit.
     pub(crate) per_address: u32,
     /// TCP connections of one address: at once, and back each second. No limit if the first is 0.
     pub(crate) connects: (u32, u32),
 }
 
+/// How many may be on the way in altogether.
+pub(crate) enum Room {
+    Fixed(usize),
+    /// What the machine has for them, and the descriptors that its connections could have and do not use.
+    Beside(Machine, Arc<Gate>),
+}
+
+impl Room {
+    fn places(&self) -> usize {
+        match self {
+            Self::Fixed(places) => *places,
+            Self::Beside(machine, gate) => machine.handshakes_beside(gate.fill()),
+        }
+    }
+
+    /// The default, unless it is configured.
+    pub(crate) fn of(config: &Config, machine: Machine, gate: &Arc<Gate>) -> Self {
+        let beside = || Self::Beside(machine, gate.clone());
+        config.max_handshakes.map_or_else(beside, Self::Fixed)
+    }
+
+    /// However many peers are connected.
+    fn least(&self) -> usize {
+        match self {
+            Self::Fixed(places) => *places,
+            Self::Beside(machine, _) => machine.max_handshakes(),
+        }
+    }
+}
+
 impl Places {
-    /// As configured for the public listener.
-    pub(crate) fn of(config: &Config, machine: Machine) -> Self {
+    /// With the configured limits for one address.
+    pub(crate) fn of(config: &Config, all: Room) -> Self {
         Self {
-            all: config
-                .max_handshakes
-                .unwrap_or_else(|| machine.max_handshakes()),
+            all,
             per_address: config.max_handshakes_per_ip,
             connects: (config.connect_burst, config.connect_per_second),
         }
@@ -73,13 +101,14 @@ impl Door {
         let (burst, per_second) = places.connects;
         let refill_ms = 1_000 / u64::from(per_second.clamp(1, 1_000));
         let connects = (burst > 0).then(|| Buckets::new(burst, refill_ms, limits::RATE_SOURCES));
+        let lobby = Lobby::new(places.all.least(), places.per_address);
         Self {
+            room: places.all,
             clock,
             log,
             metrics,
             inner: Mutex::new(Inner {
-                places: places.all,
-                lobby: Lobby::new(places.all, places.per_address),
+                lobby,
                 tasks: BTreeMap::new(),
                 connects,
                 unreported: 0,
@@ -90,10 +119,9 @@ impl Door {
 
     /// Connections that are in, of how many.
     pub(crate) fn fill(&self) -> Fill {
-        let inner = self.lock();
         Fill {
-            now: inner.lobby.len(),
-            limit: inner.places,
+            now: self.lock().lobby.len(),
+            limit: self.room.places(),
         }
     }
 
@@ -142,6 +170,7 @@ impl Door {
             self.dropped(&mut inner, Dropped::address_rate, peer);
             return None;
         }
+        inner.lobby.resize(self.room.places());
         match inner.lobby.enter(key) {
             Entry::Refused => {
                 self.dropped(&mut inner, Dropped::address_full, peer);

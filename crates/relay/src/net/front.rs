@@ -7,9 +7,12 @@ use super::tls::{self, Tls};
 use crate::http::{self, Arrival, Site};
 use crate::observe::metrics::Stage;
 use relay_proto::proxy::Header;
+use std::io;
 use std::sync::Arc;
+use tokio::io::Interest;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{Instant, timeout};
+use tokio_rustls::server::TlsStream;
 
 /// The public listener's way in.
 pub(crate) struct Front {
@@ -66,7 +69,7 @@ impl Front {
         }
         match &self.tls {
             None => http::serve(self.site.clone(), socket, arrival).await,
-            Some(tls) => match timeout(limit, tls.accept(socket)).await {
+            Some(tls) => match timeout(limit, shake_hands(tls, socket)).await {
                 Ok(Ok(Some(stream))) => {
                     metrics.tls_handshakes.inc(tls::handshake_kind(&stream));
                     http::serve(self.site.clone(), stream, arrival).await;
@@ -77,5 +80,63 @@ impl Front {
             },
         }
         drop(place);
+    }
+}
+
+/// The handshake, unless it would be in vain: in a crowd some have given up before their turn comes, and each in vain makes
+/// more of them.
+async fn shake_hands(
+    tls: &Tls,
+    socket: TcpStream,
+) -> io::Result<Option<Box<TlsStream<TcpStream>>>> {
+    // With the first bytes the end may be there.
+    if socket.ready(Interest::READABLE).await?.is_read_closed() {
+        return Err(io::ErrorKind::UnexpectedEof.into());
+    }
+    tls.accept(socket).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::net::tls::{Certificates, self_signed};
+    use rustls::crypto::aws_lc_rs::default_provider;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+    #[tokio::test]
+    async fn who_has_left_before_the_handshake_gets_none() {
+        let certificates = Arc::new(Certificates::new(None));
+        certificates.install(Arc::new(self_signed::make(None, None).unwrap()));
+        let tls = Tls::new(certificates, false).unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let addr = listener.local_addr().unwrap();
+        let mut client = TcpStream::connect(addr).await.unwrap();
+        // A whole first flight, which would be answered.
+        client.write_all(&client_hello()).await.unwrap();
+        client.shutdown().await.unwrap();
+        let (socket, _) = listener.accept().await.unwrap();
+        let ready = async || socket.ready(Interest::READABLE).await.unwrap();
+        while !ready().await.is_read_closed() {
+            tokio::task::yield_now().await;
+        }
+        let error = shake_hands(&tls, socket).await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::UnexpectedEof);
+        let mut answer = Vec::new();
+        // Not even an alert.
+        let _ = client.read_to_end(&mut answer).await;
+        assert!(answer.is_empty(), "{answer:?}");
+    }
+
+    fn client_hello() -> Vec<u8> {
+        let config = rustls::ClientConfig::builder_with_provider(Arc::new(default_provider()))
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_root_certificates(rustls::RootCertStore::empty())
+            .with_no_client_auth();
+        let name = "relay.example".try_into().unwrap();
+        let mut client = rustls::ClientConnection::new(Arc::new(config), name).unwrap();
+        let mut hello = Vec::new();
+        client.write_tls(&mut hello).unwrap();
+        hello
     }
 }

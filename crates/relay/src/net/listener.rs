@@ -6,10 +6,14 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::task::{unconstrained, yield_now};
 use tokio::time::Instant;
 
 /// Connections the kernel completes before the relay has accepted them.
 const BACKLOG: u32 = 4096;
+
+/// Accepts in a row: then others get their turn.
+const AT_ONCE: usize = 256;
 
 /// Pause after a failed accept. Out of descriptors, an accept fails at once again; connections that
 /// are up must not starve because of it.
@@ -49,21 +53,26 @@ pub(crate) async fn accept(
 ) {
     let mut next_report = Instant::now();
     loop {
-        match listener.accept().await {
-            Ok((stream, remote)) => {
-                // Frames are flushed when they are complete; waiting for more would only delay them.
-                drop(stream.set_nodelay(true));
-                connected(stream, remote);
-            }
-            Err(error) if is_about_one_connection(&error) => {}
-            Err(error) => {
-                if Instant::now() >= next_report {
-                    next_report = Instant::now() + REPORT_EVERY;
-                    log.write(Event::AcceptFailed, &[(Key::Err, &error)]);
+        for _ in 0..AT_ONCE {
+            // The runtime would end this turn after half as many, and give the next one when all that were accepted have
+            // had theirs. Meanwhile the kernel's queue overflows, and who is dropped there tries again a second later.
+            match unconstrained(listener.accept()).await {
+                Ok((stream, remote)) => {
+                    // Frames are flushed when they are complete; waiting for more would only delay them.
+                    drop(stream.set_nodelay(true));
+                    connected(stream, remote);
                 }
-                tokio::time::sleep(PAUSE).await;
+                Err(error) if is_about_one_connection(&error) => {}
+                Err(error) => {
+                    if Instant::now() >= next_report {
+                        next_report = Instant::now() + REPORT_EVERY;
+                        log.write(Event::AcceptFailed, &[(Key::Err, &error)]);
+                    }
+                    tokio::time::sleep(PAUSE).await;
+                }
             }
         }
+        yield_now().await;
     }
 }
 

@@ -3,7 +3,8 @@
 //! Nothing else in this program writes a log line, and a record can only be built from the
 //! [`Event`]s and [`Key`]s of these tables; there is no way to hand it a frame, a header or a token by accident.
 //! Lines are written by a thread of their own behind a bounded queue: a stalled reader of standard
-//! error costs log lines (counted, and said in the log), never a delay for a peer.
+//! error costs log lines (counted, and said in the log), never a delay for a peer. A line is written at once; those
+//! that follow it closely go out together.
 
 use super::recent::Recent;
 use super::text;
@@ -17,8 +18,12 @@ use std::time::{Duration, Instant, SystemTime};
 /// Lines waiting for standard error at most; further ones are dropped and counted.
 const QUEUE_LINES: usize = 8192;
 
-/// Characters of a value; what is longer is cut, and ends with an ellipsis.
-const LONGEST_VALUE: usize = 256;
+/// Bytes written at once, but for the end of a line.
+const WRITE_BYTES: usize = 64 * 1024;
+
+/// Between two writes. While the log's thread pauses nobody needs to wake it: a line then costs a peer no system call,
+/// and thousands a second cost a hundred writes.
+const PAUSE: Duration = Duration::from_millis(10);
 
 /// Where log lines go.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -95,7 +100,7 @@ impl Log {
         }
         let (queue, messages) = sync_channel(QUEUE_LINES);
         let (counter, format) = (log.dropped.clone(), log.format);
-        let writer = move || write_messages(&messages, &counter, format);
+        let writer = move || write_messages(&messages, &counter, format, std::io::stderr());
         // Without the thread every line is lost, and nothing else: not worth a refusal to start.
         drop(std::thread::Builder::new().name("log".into()).spawn(writer));
         log.queue = Some(queue);
@@ -145,44 +150,56 @@ impl Log {
 }
 
 fn render(format: Format, event: Event, fields: &[(Key, &dyn std::fmt::Display)]) -> String {
-    let time = humantime::format_rfc3339_millis(SystemTime::now()).to_string();
     let mut record = match format {
         Format::Text => text::Record::text(),
         Format::Json => text::Record::json(),
     };
+    let time = humantime::format_rfc3339_millis(SystemTime::now());
     record.push("time", &time, false);
-    record.push("level", event.level().name(), false);
-    record.push("msg", event.name(), false);
+    record.push("level", &event.level().name(), false);
+    record.push("msg", &event.name(), false);
     for (key, value) in fields {
-        let mut value = value.to_string();
-        record.push(key.name(), shortened(&mut value), key.is_number());
+        record.push(key.name(), value, key.is_number());
     }
     record.finish()
 }
 
-/// Peers choose some of the values: a long one must fill neither the queue nor the disk.
-pub(super) fn shortened(value: &mut String) -> &str {
-    if let Some((end, _)) = value.char_indices().nth(LONGEST_VALUE) {
-        value.truncate(end);
-        value.push('…');
-    }
-    value
-}
-
-fn write_messages(messages: &Receiver<Message>, dropped: &AtomicU64, format: Format) {
-    let mut stderr = std::io::stderr();
+fn write_messages(
+    messages: &Receiver<Message>,
+    dropped: &AtomicU64,
+    format: Format,
+    mut out: impl Write,
+) {
+    // With standard error gone there is nowhere left to complain to.
+    let mut write = |lines: &mut String| {
+        drop(out.write_all(lines.as_bytes()));
+        lines.clear();
+    };
     let mut reported = 0;
-    while let Ok(message) = messages.recv() {
-        match message {
-            // With standard error gone there is nowhere left to complain to.
-            Message::Line(line) => drop(stderr.write_all(line.as_bytes())),
-            Message::Flushed(flushed) => drop(flushed.send(())),
+    let mut lines = String::new();
+    while let Ok(first) = messages.recv() {
+        let mut pause = true;
+        for message in std::iter::once(first).chain(messages.try_iter()) {
+            match message {
+                Message::Line(line) => lines.push_str(&line),
+                Message::Flushed(flushed) => {
+                    write(&mut lines);
+                    let _ = flushed.send(());
+                }
+            }
+            if lines.len() >= WRITE_BYTES {
+                pause = false;
+                break;
+            }
         }
         let all = dropped.load(Ordering::Relaxed);
         let lost = all - std::mem::replace(&mut reported, all);
         if lost > 0 {
-            let line = render(format, Event::LogLinesDropped, &[(Key::Count, &lost)]);
-            drop(stderr.write_all(line.as_bytes()));
+            lines += &render(format, Event::LogLinesDropped, &[(Key::Count, &lost)]);
+        }
+        write(&mut lines);
+        if pause {
+            std::thread::sleep(PAUSE);
         }
     }
 }
@@ -269,6 +286,45 @@ mod tests {
         );
         assert!(line.len() < 700, "{} bytes", line.len());
         assert!(line.contains("ä…"), "{line}");
+    }
+
+    #[test]
+    fn lines_that_wait_go_out_in_order_and_together() {
+        struct Writes(Vec<String>);
+        impl Write for &mut Writes {
+            fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+                self.0.push(String::from_utf8_lossy(bytes).into_owned());
+                Ok(bytes.len())
+            }
+            fn flush(&mut self) -> std::io::Result<()> {
+                Ok(())
+            }
+        }
+        let line = "x".repeat(127) + "\n";
+        let lines = 3 * WRITE_BYTES / line.len();
+        let (queue, messages) = sync_channel(lines + 2);
+        for number in 0..lines {
+            let line = format!("{number:04}{}", &line[4..]);
+            queue.send(Message::Line(line)).unwrap();
+        }
+        let (flushed, done) = sync_channel(1);
+        queue.send(Message::Flushed(flushed)).unwrap();
+        queue.send(Message::Line("after\n".into())).unwrap();
+        drop(queue);
+        let mut out = Writes(Vec::new());
+        write_messages(&messages, &AtomicU64::new(2), Format::Text, &mut out);
+        done.try_recv().expect("flushed");
+        let all = out.0.concat();
+        let numbers = all.lines().filter(|line| line.ends_with('x'));
+        assert!(
+            numbers
+                .map(|line| line[..4].parse::<usize>().unwrap())
+                .eq(0..lines)
+        );
+        assert!(all.contains("msg=log_lines_dropped count=2\n"), "{all}");
+        assert!(all.ends_with("after\n"), "{all}");
+        let written = out.0.iter().filter(|write| !write.is_empty()).count();
+        assert!(written <= 5, "{written} writes");
     }
 
     #[test]

@@ -5,7 +5,6 @@
 //! of records costs a flood of additions. A conn_id contains the server-id, which is only shown on demand; only its
 //! last part is kept.
 
-use super::log::shortened;
 use super::text::Record;
 use super::vocabulary::{Event, Key, Level};
 use relay_core::phone_suffix;
@@ -79,10 +78,9 @@ impl Happening {
         let phone = phone.map(|suffix| format!("{suffix:08x}"));
         let mut detail = Record::text();
         for (key, value) in fields.iter().filter(|(key, _)| is_shown(*key)) {
-            let mut value = value.to_string();
+            let value = value.to_string();
             // Some are in quotes already; the record adds those that are needed.
-            let value = shortened(&mut value).trim_matches('"');
-            detail.push(key.name(), value, false);
+            detail.push(key.name(), &value.trim_matches('"'), false);
         }
         let mut detail = detail.finish();
         // The end of the line.

@@ -1,6 +1,13 @@
 //! The two forms of a log record: `time=… level=… msg=… key=value`, as Go's `slog` writes it, and a JSON object.
 
-use std::fmt::Write;
+use std::fmt::{Display, Write};
+
+/// Room for a line about a connection.
+const LINE_BYTES: usize = 256;
+
+/// Characters of a value; what is longer is cut, and ends with an ellipsis. Peers choose some of the values: a long one
+/// must fill neither the queue nor the disk.
+const LONGEST_VALUE: usize = 256;
 
 /// One record in the making: a line of pairs.
 pub(super) struct Record {
@@ -11,34 +18,41 @@ pub(super) struct Record {
 impl Record {
     pub(super) fn text() -> Self {
         Self {
-            line: String::with_capacity(160),
+            line: String::with_capacity(LINE_BYTES),
             json: false,
         }
     }
 
     pub(super) fn json() -> Self {
         Self {
-            line: String::with_capacity(160),
+            line: String::with_capacity(LINE_BYTES),
             json: true,
         }
     }
 
     /// Adds a pair. Keys are ours and need no quoting, and neither does a value that is a number.
-    pub(super) fn push(&mut self, key: &str, value: &str, is_number: bool) {
-        if !self.json {
-            if !self.line.is_empty() {
-                self.line.push(' ');
+    pub(super) fn push(&mut self, key: &str, value: &dyn Display, is_number: bool) {
+        let line = &mut self.line;
+        if self.json {
+            line.push(if line.is_empty() { '{' } else { ',' });
+            line.extend(["\"", key, "\":"]);
+        } else {
+            if !line.is_empty() {
+                line.push(' ');
             }
-            self.line.push_str(key);
-            self.line.push('=');
-            return push_value(&mut self.line, value);
+            line.extend([key, "="]);
         }
-        self.line.push(if self.line.is_empty() { '{' } else { ',' });
+        let start = line.len();
         // Writing to a String cannot fail.
-        let _ = match is_number {
-            true => write!(self.line, "\"{key}\":{value}"),
-            false => write!(self.line, "\"{key}\":{}", serde_json::Value::from(value)),
-        };
+        let _ = write!(line, "{value}");
+        shorten(line, start);
+        if self.json && !is_number {
+            let value = serde_json::Value::from(line.split_off(start));
+            let _ = write!(line, "{value}");
+        } else if !self.json && needs_quotes(&line[start..]) {
+            let value = line.split_off(start);
+            push_quoted(line, &value);
+        }
     }
 
     /// The line, with its end.
@@ -48,17 +62,24 @@ impl Record {
     }
 }
 
-/// Appends `value`, quoted in the manner of Go string literals when it is empty or holds anything
-/// that could be read as structure: spaces, quotes, `=`, or characters that do not print.
-pub(super) fn push_value(line: &mut String, value: &str) {
-    if needs_quotes(value) {
-        push_quoted(line, value)
-    } else {
-        line.push_str(value)
+fn shorten(line: &mut String, start: usize) {
+    // No character is less than a byte.
+    if line.len() - start > LONGEST_VALUE
+        && let Some((end, _)) = line[start..].char_indices().nth(LONGEST_VALUE)
+    {
+        line.truncate(start + end);
+        line.push('…');
     }
 }
 
+/// Whether a value is to be quoted, in the manner of Go string literals: when it is empty or holds anything that
+/// could be read as structure: spaces, quotes, `=`, or characters that do not print.
 fn needs_quotes(value: &str) -> bool {
+    // Most values are plain; all their bytes are looked at, because that takes no branches.
+    let is_plain = |b: u8| matches!(b, 0x21..=0x7e) & (b != b'"') & (b != b'=');
+    if !value.is_empty() && value.bytes().fold(true, |all, b| all & is_plain(b)) {
+        return false;
+    }
     value.is_empty()
         || value
             .chars()
@@ -101,9 +122,9 @@ mod tests {
     use super::*;
 
     fn shown(value: &str) -> String {
-        let mut line = String::new();
-        push_value(&mut line, value);
-        line
+        let mut record = Record::text();
+        record.push("k", &value, false);
+        record.finish().trim_end()["k=".len()..].to_owned()
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! How many connections this machine can hold.
 
+use crate::observe::metrics::Fill;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 /// Descriptors kept for everything that is not a registered peer: listeners, logs, the runtime.
@@ -61,11 +62,29 @@ impl Machine {
     /// The default of `--max-handshakes`: the descriptors that `--max-connections` leaves for them, and an eighth of
     /// the memory (a TLS handshake that stops half-way holds some 45 KiB).
     pub(crate) fn max_handshakes(self) -> usize {
+        self.handshakes(self.descriptors / HANDSHAKE_SHARE)
+    }
+
+    /// How many handshakes there may be by default with these connections, of which there may be so many: when a crowd
+    /// comes back at once, the descriptors are free that it will have later.
+    pub(crate) fn handshakes_beside(self, connections: Fill) -> usize {
+        let count = |n: usize| u64::try_from(n).unwrap_or(u64::MAX);
+        let unused = count(connections.limit.saturating_sub(connections.now));
+        let free = self
+            .descriptors
+            .saturating_sub(RESERVED_DESCRIPTORS + count(connections.now));
+        let own = count(self.max_handshakes());
+        let places = own.saturating_add(unused).min(free).max(own);
+        self.handshakes(places)
+    }
+
+    /// So many, as far as there is memory.
+    fn handshakes(self, places: u64) -> usize {
         let by_memory = self
             .memory_bytes
             .map_or(u64::MAX, |m| m / 8 / PLANNED_CONNECTION_BYTES);
-        let places = (self.descriptors / HANDSHAKE_SHARE).min(by_memory);
-        usize::try_from(places.clamp(8, 65_536)).unwrap_or(usize::MAX)
+        let places = places.min(by_memory).clamp(8, 65_536);
+        usize::try_from(places).unwrap_or(usize::MAX)
     }
 
     /// What is wrong with these limits on this machine, in words.
@@ -143,6 +162,18 @@ mod tests {
         };
         assert_eq!(machine(20_000, 1 << 40).max_handshakes(), 1_250);
         assert_eq!(machine(1 << 20, 512 << 20).max_handshakes(), 1_024);
+        let beside = |now, limit, memory_bytes| {
+            machine(20_000, memory_bytes).handshakes_beside(Fill { now, limit })
+        };
+        assert_eq!(
+            beside(0, 18_686, 1 << 40),
+            19_936,
+            "what is reserved stays free"
+        );
+        assert_eq!(beside(10_000, 18_686, 1 << 40), 9_936);
+        assert_eq!(beside(18_686, 18_686, 1 << 40), 1_250);
+        assert_eq!(beside(100, 500, 1 << 40), 1_650);
+        assert_eq!(beside(0, 18_686, 1 << 30), 2_048);
         let default = machine(20_000, 1 << 40);
         let (peers, handshakes) = (default.max_connections(), default.max_handshakes());
         assert_eq!(default.too_small_for(peers, handshakes), None);
