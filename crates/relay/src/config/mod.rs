@@ -170,7 +170,8 @@ pub struct Config {
     pub max_connections: Option<usize>,
     /// Live connections from one address (IPv6: from one /64); 0: no such limit.
     pub max_connections_per_ip: usize,
-    /// Connections that are accepted and not answered yet; `None`: from the descriptor limit.
+    /// Connections that are accepted and not answered yet; `None`: from memory, and the descriptors that
+    /// connections leave or do not use yet.
     pub max_handshakes: Option<usize>,
     /// The same from one address; 0: no such limit.
     pub max_handshakes_per_ip: u32,

@@ -41,17 +41,21 @@ pub(crate) fn text(loaded: &Loaded) -> String {
 fn effective(name: &str, value: &str) -> Option<(String, Option<&'static str>)> {
     if value.is_empty() && name != "metrics-listen" {
         let machine = rlimit::Machine::look();
-        let derived = match name {
-            "max-connections" => machine.max_connections(),
-            "max-handshakes" => machine.max_handshakes(),
-            "queue-bytes" => machine.queue_bytes(),
+        let here = "from this machine";
+        let (derived, origin) = match name {
+            "max-connections" => (machine.max_connections(), here),
+            "max-handshakes" => (
+                machine.max_handshakes(),
+                "from this machine, and what its connections do not use yet",
+            ),
+            "queue-bytes" => (machine.queue_bytes(), here),
             "cert-cache" => {
                 let path = default_cache().display().to_string();
                 return Some((quoted(&path), None));
             }
             _ => return None,
         };
-        return Some((derived.to_string(), Some("from this machine")));
+        return Some((derived.to_string(), Some(origin)));
     }
     let bare = value.parse::<i64>().is_ok() || matches!(value, "true" | "false");
     Some((

@@ -119,7 +119,7 @@ pub(crate) struct Settings {
     /// Live connections from one address (IPv6: one /64); 0 = no limit
     #[arg(long, value_name = "N", default_value_t = 256, help_heading = "Limits")]
     pub(super) max_connections_per_ip: usize,
-    /// Connections that are accepted and not answered yet; beyond it the oldest of the address with the most makes room [default: from the descriptor limit and memory]
+    /// Connections that are accepted and not answered yet; beyond it the oldest of the address with the most makes room [default: from memory, and the descriptors that connections leave or do not use yet]
     #[arg(long, value_name = "N", value_parser = at_least_one, help_heading = "Limits")]
     pub(super) max_handshakes: Option<usize>,
     /// The same from one address, but never more than a quarter of them all; further ones are closed at once; 0 = no limit

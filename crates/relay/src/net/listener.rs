@@ -6,14 +6,16 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
-use tokio::task::{unconstrained, yield_now};
+use tokio::task::yield_now;
 use tokio::time::Instant;
 
 /// Connections the kernel completes before the relay has accepted them.
 const BACKLOG: u32 = 4096;
 
-/// Accepts in a row: then others get their turn.
-const AT_ONCE: usize = 256;
+/// Accepts in a row, and then a yield: the next turn comes when the worker has looked at its sockets, which is after a task or
+/// two, and not after all that were accepted. Else the kernel's queue overflows in a storm, and who is dropped
+/// there tries again a second later.
+const AT_ONCE: usize = 16;
 
 /// Pause after a failed accept. Out of descriptors, an accept fails at once again; connections that
 /// are up must not starve because of it.
@@ -54,9 +56,7 @@ pub(crate) async fn accept(
     let mut next_report = Instant::now();
     loop {
         for _ in 0..AT_ONCE {
-            // The runtime would end this turn after half as many, and give the next one when all that were accepted have
-            // had theirs. Meanwhile the kernel's queue overflows, and who is dropped there tries again a second later.
-            match unconstrained(listener.accept()).await {
+            match listener.accept().await {
                 Ok((stream, remote)) => {
                     // Frames are flushed when they are complete; waiting for more would only delay them.
                     drop(stream.set_nodelay(true));
