@@ -1,0 +1,152 @@
+//! The machine of the relay: one process after the other, and what each of them leaves behind.
+
+use crate::book::Book;
+use crate::metrics::{Page, differences};
+use crate::net::{Net, Wire};
+use crate::rng::Rng;
+use pyrycode_relay::config::Config;
+use pyrycode_relay::memory::{Handle, Holdings, Relay};
+use pyrycode_relay::observe::log::LogSettings;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::sleep;
+
+/// The relay's machine.
+pub(crate) struct Machine {
+    net: Net,
+    book: Book,
+    config: Config,
+    running: Option<Relay>,
+    /// Processes that were killed. Their tasks are not: nobody hears of them, but they have to come to an end.
+    killed: Vec<Relay>,
+    /// Every process that ever ran, and what went over its sockets.
+    all: Vec<(Handle, Wire)>,
+}
+
+/// The settings of this seed's relay: the program's own, now and then with bounds that are met more easily.
+pub(crate) fn config(rng: &mut Rng) -> Config {
+    let mut config = Config {
+        max_connections: Some(1_000),
+        queue_bytes: Some(64 << 20),
+        log: LogSettings::silent(),
+        ..Config::default()
+    };
+    if rng.percent(25) {
+        config.park_phone_bytes = *rng.pick(&[512, 4_096]);
+    }
+    if rng.percent(25) {
+        config.park_total_bytes = *rng.pick(&[2_048, 65_536]);
+    }
+    if rng.percent(15) {
+        config.policy.park_ms = 0;
+    }
+    if rng.percent(25) {
+        config.policy.grace_ms = *rng.pick(&[2_000, 10_000, 90_000]);
+    }
+    config
+}
+
+impl Machine {
+    /// A machine on which nothing runs.
+    pub(crate) fn new(net: Net, book: Book, config: Config) -> Self {
+        Self {
+            net,
+            book,
+            config,
+            running: None,
+            killed: Vec::new(),
+            all: Vec::new(),
+        }
+    }
+
+    fn note(&self, what: &str) {
+        let name = format!("relay {}", self.all.len());
+        self.book.history.note(&name, what);
+    }
+
+    /// Starts a process.
+    pub(crate) fn start(&mut self) {
+        let relay = Relay::start(self.config.clone());
+        let handle = relay.handle();
+        let entrance = handle.clone();
+        let wire = self
+            .net
+            .listen(Some(Arc::new(move |ip, end| entrance.accept(ip, end))));
+        self.all.push((handle, wire));
+        self.running = Some(relay);
+        self.note("starts");
+    }
+
+    /// Kills the process.
+    pub(crate) fn kill(&mut self) {
+        let Some(relay) = self.running.take() else {
+            return;
+        };
+        self.note("is killed");
+        self.net.listen(None);
+        self.net.reset_all();
+        self.killed.push(relay);
+    }
+
+    /// Shuts the process down. What is not closed by its deadline gets a reset, as from a process that exits.
+    pub(crate) async fn shut_down(&mut self) {
+        let Some(relay) = self.running.take() else {
+            return;
+        };
+        self.note("shuts down");
+        let now_ms = self.book.history.ms();
+        self.book.open().shutdowns_ms.push(now_ms);
+        self.net.listen(None);
+        let outcome = relay.shutdown().await;
+        self.note(&format!("is down: {outcome:?}"));
+        self.net.reset_all();
+    }
+
+    /// What the running process holds; a rule of the hub that is broken is a violation.
+    pub(crate) fn audit(&self) -> Option<Holdings> {
+        let (handle, _) = self.all.last()?;
+        match handle.audit() {
+            Ok(holdings) => Some(holdings),
+            Err(violation) => {
+                self.book.history.violation("relay", violation.to_string());
+                None
+            }
+        }
+    }
+
+    /// What the running process says of itself.
+    pub(crate) fn page(&self) -> Page {
+        let text = self.all.last().map(|(handle, _)| handle.metrics());
+        Page::read(&text.unwrap_or_default())
+    }
+
+    /// When everybody is gone: checks that no process holds anything, and that their figures were true.
+    pub(crate) async fn finish(&mut self) {
+        // A slot is kept for its daemon's return.
+        sleep(Duration::from_millis(self.config.policy.grace_ms) + Duration::from_secs(1)).await;
+        for (number, (handle, wire)) in self.all.iter().enumerate() {
+            let name = format!("relay {}", number + 1);
+            let violation = |what: String| self.book.history.violation(&name, what);
+            match handle.audit() {
+                Ok(mut holdings) => {
+                    if self.running.is_none() || number + 1 < self.all.len() {
+                        // The timers of a process that was shut down do not run any more.
+                        holdings.counts.grace = 0;
+                        holdings.carried = 0;
+                    }
+                    if holdings != Holdings::default() {
+                        violation(format!("is left with {holdings:?}"));
+                    }
+                }
+                Err(broken) => violation(broken.to_string()),
+            }
+            let page = Page::read(&handle.metrics());
+            for difference in differences(&page, &wire.totals()) {
+                violation(difference);
+            }
+        }
+        for relay in self.killed.drain(..).chain(self.running.take()) {
+            relay.kill();
+        }
+    }
+}
