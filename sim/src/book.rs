@@ -2,7 +2,7 @@
 
 use crate::history::History;
 use crate::message::Session;
-use crate::net::{Dialled, Dials};
+use crate::net::Dialled;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -13,6 +13,8 @@ pub(crate) struct Conn {
     pub(crate) dialled: Dialled,
     /// When the program learnt that it is connected.
     pub(crate) since_ms: u64,
+    /// When the first frame or notice came by it: until then a daemon does not know whether its claim is decided.
+    pub(crate) proven_ms: Option<u64>,
     /// Its owner did not take what came, for a while.
     pub(crate) slow: bool,
     /// When and how it ended.
@@ -42,19 +44,13 @@ pub(crate) enum How {
 }
 
 impl Conn {
-    /// The newest connection of these dials.
-    pub(crate) fn newest(dials: &Dials, now_ms: u64, slow: bool) -> Self {
-        let dials = dials.lock().unwrap_or_else(PoisonError::into_inner);
-        let dialled = dials.iter().rev().find(|dialled| dialled.link.is_some());
-        let unknown = Dialled {
-            at_ms: now_ms,
-            link: None,
-            number: 0,
-        };
+    /// The connection that came of a dial. Until `slow_until_ms` its owner took nothing.
+    pub(crate) fn of(dialled: Dialled, now_ms: u64, slow_until_ms: u64) -> Self {
         Self {
-            dialled: dialled.cloned().unwrap_or(unknown),
+            slow: dialled.at_ms < slow_until_ms,
+            dialled,
             since_ms: now_ms,
-            slow,
+            proven_ms: None,
             end: None,
         }
     }
@@ -79,6 +75,8 @@ pub(crate) struct Spoken {
     pub(crate) began: u64,
     /// The code with which the process asked for its end.
     pub(crate) directed: Option<u16>,
+    /// The connection on which it did so last.
+    pub(crate) directed_on: u64,
     /// What the relay said of its end.
     pub(crate) notice: Option<u16>,
 }

@@ -2,20 +2,23 @@
 
 use crate::book::{Book, Conn, Daemon, How, Inner, Phone, Spoken};
 use crate::message::Session;
-use crate::net::Dials;
+use crate::net::Dialled;
 use relay_client::ConnectError;
 use relay_proto::close::{Cause, Legs};
-use std::sync::PoisonError;
 
 /// Longer than anything takes on a path that nothing was done to.
 pub(crate) const MARGIN_MS: u64 = 5_000;
 
 /// Checks why a dial failed.
-pub(crate) fn refusal(book: &Book, who: &str, dials: &Dials, error: &ConnectError, is_daemon: bool) {
-    let dials = dials.lock().unwrap_or_else(PoisonError::into_inner);
-    let last = dials.last();
-    let connected = last.is_some_and(|dialled| dialled.link.is_some());
-    let hurt = last.and_then(|dialled| dialled.hurt());
+pub(crate) fn refusal(
+    book: &Book,
+    who: &str,
+    dialled: &Dialled,
+    error: &ConnectError,
+    is_daemon: bool,
+) {
+    let connected = dialled.link.is_some();
+    let hurt = dialled.hurt();
     let fine = match error {
         ConnectError::Refused {
             status: 503,
@@ -128,7 +131,8 @@ fn daemon_was_there(inner: &Inner, server: usize, from_ms: u64, to_ms: u64) -> b
         .filter(|daemon| daemon.server == server);
     daemons.flat_map(|daemon| &daemon.conns).any(|conn| {
         let until = conn.end.as_ref().map_or(u64::MAX, |end| end.at_ms);
-        conn.excuse().is_none() && conn.since_ms <= from_ms && until > to_ms + MARGIN_MS
+        let proven = conn.proven_ms.is_some_and(|at| at <= from_ms);
+        conn.excuse().is_none() && proven && until > to_ms + MARGIN_MS
     })
 }
 

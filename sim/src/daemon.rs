@@ -117,6 +117,7 @@ impl Actor {
             traffic: Traffic::new(self.rng.fork()),
             rng: self.rng.fork(),
             paused_until: None,
+            slow_until_ms: 0,
             next_send: Instant::now(),
             hush: false,
             dials,
@@ -139,10 +140,24 @@ impl Actor {
     }
 }
 
+/// What a phone's frame calls for.
+enum Reply {
+    Answer(Session, u64),
+    End(Session),
+    Nothing,
+}
+
+fn prove(daemon: &mut Daemon, now_ms: u64) {
+    if let Some(conn) = daemon.conns.last_mut() {
+        conn.proven_ms.get_or_insert(now_ms);
+    }
+}
+
 struct Program {
     traffic: Traffic,
     rng: Rng,
     paused_until: Option<Instant>,
+    slow_until_ms: u64,
     next_send: Instant,
     hush: bool,
     dials: Dials,
@@ -201,6 +216,7 @@ impl Program {
                 },
                 () = sleep_until(paused.unwrap_or_else(Instant::now)), if paused.is_some() => {
                     self.paused_until = None;
+                    self.slow_until_ms = me.book.history.ms();
                 }
                 () = sleep_until(self.next_send), if connected && !self.hush => {
                     self.next_send = Instant::now() + self.traffic.pause();
@@ -240,8 +256,10 @@ impl Program {
             .then(|| self.down(me, session, None, 40).text());
         me.book.open().directives.insert((session, code));
         me.with(|daemon| {
+            let connection = daemon.conns.len() as u64;
             if let Some(spoken) = daemon.sessions.get_mut(&session) {
                 spoken.directed = Some(code);
+                spoken.directed_on = connection;
             }
         });
         let frame = frame.as_ref().map(String::as_bytes);
@@ -280,7 +298,7 @@ impl Program {
     async fn take(&mut self, me: &Actor, link: &DaemonLink, event: DaemonEvent) {
         match event {
             DaemonEvent::Connected { attempt } => {
-                let conn = Conn::newest(&self.dials, me.book.history.ms(), false);
+                let conn = Conn::of(self.dials.next(), me.book.history.ms(), self.slow_until_ms);
                 me.note(format!(
                     "connected on #{}, dial {attempt}",
                     conn.dialled.number
@@ -298,13 +316,15 @@ impl Program {
                 }
                 self.next_send = Instant::now() + self.traffic.pause();
             }
-            DaemonEvent::Frame { conn_id, frame } => {
-                if let Some((session, number)) = self.frame(me, &conn_id, &frame) {
+            DaemonEvent::Frame { conn_id, frame } => match self.frame(me, &conn_id, &frame) {
+                Reply::Answer(session, number) => {
                     let pad = self.traffic.answer();
                     self.say(me, link, &conn_id, session, Some(number), pad)
                         .await;
                 }
-            }
+                Reply::End(session) => self.direct(me, link, &conn_id, session).await,
+                Reply::Nothing => {}
+            },
             DaemonEvent::PhoneGone { conn_id, code } => self.gone(me, &conn_id, code),
             DaemonEvent::Malformed { why } => me.violation(format!("got no envelope: {why}")),
             DaemonEvent::Disconnected {
@@ -328,20 +348,21 @@ impl Program {
                 me.note(format!(
                     "no connection: {error}; again in {next_retry_in:?}"
                 ));
-                crate::check::refusal(&me.book, &me.name(), &self.dials, &error, true);
+                crate::check::refusal(&me.book, &me.name(), &self.dials.next(), &error, true);
             }
             DaemonEvent::Stopped { why } => me.violation(format!("stopped for good: {why:?}")),
         }
     }
 
-    /// Checks a phone's frame. Returns what to answer.
-    fn frame(&mut self, me: &Actor, conn_id: &str, frame: &[u8]) -> Option<(Session, u64)> {
+    /// Checks a phone's frame.
+    fn frame(&mut self, me: &Actor, conn_id: &str, frame: &[u8]) -> Reply {
         let Some(up) = Up::read(frame) else {
             me.violation("got what no phone sent");
-            return None;
+            return Reply::Nothing;
         };
         let (session, number) = (up.session, up.number);
         let mut wrong: Vec<String> = Vec::new();
+        let now_ms = me.book.history.ms();
         let mut book = me.book.open();
         if book
             .phones
@@ -356,6 +377,7 @@ impl Program {
         }
         let daemon = book.daemons.entry(me.process).or_default();
         let connection = daemon.conns.len() as u64;
+        prove(daemon, now_ms);
         match self.names.get(conn_id) {
             None => {
                 if daemon.sessions.contains_key(&session) {
@@ -395,10 +417,16 @@ impl Program {
             wrong.push(format!("{session:?}: frame {number} outlived its tenure"));
         }
         spoken.next = number + 1;
-        let answer = spoken.directed.is_none();
+        let ended = spoken.directed.is_some();
+        // What it said of the end was on its way when a connection broke: it says so again.
+        let again = ended && spoken.directed_on != connection;
         drop(book);
         wrong.into_iter().for_each(|what| me.violation(what));
-        answer.then_some((session, number))
+        match (ended, again) {
+            (false, _) => Reply::Answer(session, number),
+            (true, true) => Reply::End(session),
+            (true, false) => Reply::Nothing,
+        }
     }
 
     fn gone(&mut self, me: &Actor, conn_id: &str, code: u16) {
@@ -409,7 +437,9 @@ impl Program {
             ));
         };
         me.note(format!("hears that {session:?} ended with {code}"));
+        let now_ms = me.book.history.ms();
         let before = me.with(|daemon| {
+            prove(daemon, now_ms);
             daemon
                 .sessions
                 .get_mut(&session)

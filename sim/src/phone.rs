@@ -87,6 +87,7 @@ impl Actor {
             let mut program = Program {
                 traffic: Traffic::new(self.rng.fork()),
                 paused_until: None,
+                slow_until_ms: 0,
                 next_send: Instant::now(),
                 hush: false,
                 dials,
@@ -116,6 +117,7 @@ impl Actor {
 struct Program {
     traffic: Traffic,
     paused_until: Option<Instant>,
+    slow_until_ms: u64,
     next_send: Instant,
     hush: bool,
     dials: Dials,
@@ -166,6 +168,7 @@ impl Program {
                 },
                 () = sleep_until(paused.unwrap_or_else(Instant::now)), if paused.is_some() => {
                     self.paused_until = None;
+                    self.slow_until_ms = me.book.history.ms();
                 }
                 () = sleep_until(self.next_send), if connected && !self.hush => {
                     self.next_send = Instant::now() + self.traffic.pause();
@@ -201,7 +204,7 @@ impl Program {
         match event {
             PhoneEvent::Connected { attempt } => {
                 let now_ms = me.book.history.ms();
-                let conn = Conn::newest(&self.dials, now_ms, false);
+                let conn = Conn::of(self.dials.next(), now_ms, self.slow_until_ms);
                 self.process = None;
                 let session = me.with(|phone| {
                     phone.connected = true;
@@ -240,7 +243,7 @@ impl Program {
                 me.note(format!(
                     "no connection: {error}; again in {next_retry_in:?}"
                 ));
-                crate::check::refusal(&me.book, &me.name(), &self.dials, &error, false);
+                crate::check::refusal(&me.book, &me.name(), &self.dials.next(), &error, false);
             }
             PhoneEvent::Stopped { why } => me.violation(format!("stopped for good: {why:?}")),
         }

@@ -20,7 +20,14 @@ pub(crate) struct Machine {
     /// Processes that were killed. Their tasks are not: nobody hears of them, but they have to come to an end.
     killed: Vec<Relay>,
     /// Every process that ever ran, and what went over its sockets.
-    all: Vec<(Handle, Wire)>,
+    all: Vec<Process>,
+}
+
+struct Process {
+    handle: Handle,
+    wire: Wire,
+    /// In order, which ends its timers: what was kept for somebody's return stays.
+    shut_down: bool,
 }
 
 /// The settings of this seed's relay: the program's own, now and then with bounds that are met more easily.
@@ -72,7 +79,11 @@ impl Machine {
         let wire = self
             .net
             .listen(Some(Arc::new(move |ip, end| entrance.accept(ip, end))));
-        self.all.push((handle, wire));
+        self.all.push(Process {
+            handle,
+            wire,
+            shut_down: false,
+        });
         self.running = Some(relay);
         self.note("starts");
     }
@@ -97,6 +108,9 @@ impl Machine {
         let now_ms = self.book.history.ms();
         self.book.open().shutdowns_ms.push(now_ms);
         self.net.listen(None);
+        if let Some(process) = self.all.last_mut() {
+            process.shut_down = true;
+        }
         let outcome = relay.shutdown().await;
         self.note(&format!("is down: {outcome:?}"));
         self.net.reset_all();
@@ -104,8 +118,7 @@ impl Machine {
 
     /// What the running process holds; a rule of the hub that is broken is a violation.
     pub(crate) fn audit(&self) -> Option<Holdings> {
-        let (handle, _) = self.all.last()?;
-        match handle.audit() {
+        match self.all.last()?.handle.audit() {
             Ok(holdings) => Some(holdings),
             Err(violation) => {
                 self.book.history.violation("relay", violation.to_string());
@@ -116,7 +129,7 @@ impl Machine {
 
     /// What the running process says of itself.
     pub(crate) fn page(&self) -> Page {
-        let text = self.all.last().map(|(handle, _)| handle.metrics());
+        let text = self.all.last().map(|process| process.handle.metrics());
         Page::read(&text.unwrap_or_default())
     }
 
@@ -124,15 +137,19 @@ impl Machine {
     pub(crate) async fn finish(&mut self) {
         // A slot is kept for its daemon's return.
         sleep(Duration::from_millis(self.config.policy.grace_ms) + Duration::from_secs(1)).await;
-        for (number, (handle, wire)) in self.all.iter().enumerate() {
+        for (number, process) in self.all.iter().enumerate() {
+            let Process {
+                handle,
+                wire,
+                shut_down,
+            } = process;
             let name = format!("relay {}", number + 1);
             let violation = |what: String| self.book.history.violation(&name, what);
             match handle.audit() {
                 Ok(mut holdings) => {
-                    if self.running.is_none() || number + 1 < self.all.len() {
-                        // The timers of a process that was shut down do not run any more.
+                    if *shut_down {
                         holdings.counts.grace = 0;
-                        holdings.carried = 0;
+                        (holdings.carried, holdings.departed) = (0, 0);
                     }
                     if holdings != Holdings::default() {
                         violation(format!("is left with {holdings:?}"));
@@ -141,7 +158,7 @@ impl Machine {
                 Err(broken) => violation(broken.to_string()),
             }
             let page = Page::read(&handle.metrics());
-            for difference in differences(&page, &wire.totals()) {
+            for difference in differences(&page, &wire.totals(), *shut_down) {
                 violation(difference);
             }
         }

@@ -214,7 +214,7 @@ impl AsyncWrite for End {
         }
         if state.pipes[side].deserted {
             // The kernel takes it; the answer of the other one comes back by the other pipe.
-            let there = state.pipes[side].arrival(Instant::now(), most);
+            let there = state.pipes[side].waste(most);
             state.send_reset(1 - side, there);
             return Poll::Ready(Ok(most));
         }
@@ -255,7 +255,11 @@ impl AsyncWrite for End {
         cx: &mut Context<'_>,
         parts: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let bytes: Vec<u8> = parts.iter().flat_map(|part| part.iter().copied()).collect();
+        let bytes = parts
+            .iter()
+            .map(|part| &part[..])
+            .collect::<Vec<_>>()
+            .concat();
         self.poll_write(cx, &bytes)
     }
 

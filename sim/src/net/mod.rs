@@ -15,7 +15,7 @@ use crate::history::History;
 use crate::rng::Rng;
 use end::Link;
 use relay_client::{ByteStream, Dialer, Dialling, Endpoint};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -236,11 +236,23 @@ impl Net {
     }
 }
 
-/// The connections a program made, in their order.
-pub(crate) type Dials = Arc<Mutex<Vec<Dialled>>>;
+/// The dials of a program, in their order.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Dials(Arc<Mutex<VecDeque<Dialled>>>);
 
-/// One connection that was made.
-#[derive(Clone, Debug)]
+impl Dials {
+    fn lock(&self) -> MutexGuard<'_, VecDeque<Dialled>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The oldest one whose outcome the program's owner has not heard of yet.
+    pub(crate) fn next(&self) -> Dialled {
+        self.lock().pop_front().unwrap_or_default()
+    }
+}
+
+/// One dial.
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Dialled {
     /// When the dial began, in milliseconds of the history.
     pub(crate) at_ms: u64,
@@ -274,19 +286,16 @@ impl Dialer for HostDialer {
         let (net, host, dials) = (self.net.clone(), self.host, self.dials.clone());
         Box::pin(async move {
             let at_ms = net.lock().history.ms();
-            let place = {
-                let mut dials = dials.lock().unwrap_or_else(PoisonError::into_inner);
-                dials.push(Dialled {
-                    at_ms,
-                    link: None,
-                    number: 0,
-                });
-                dials.len() - 1
-            };
+            dials.lock().push_back(Dialled {
+                at_ms,
+                ..Dialled::default()
+            });
             let (number, link, end) = net.connect(host).await?;
-            let mut dials = dials.lock().unwrap_or_else(PoisonError::into_inner);
-            dials[place].link = Some(link);
-            dials[place].number = number;
+            // A program dials once at a time.
+            if let Some(dialled) = dials.lock().back_mut() {
+                dialled.link = Some(link);
+                dialled.number = number;
+            }
             Ok(Box::new(end) as Box<dyn ByteStream>)
         })
     }

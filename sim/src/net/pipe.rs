@@ -118,6 +118,16 @@ impl Pipe {
         }
     }
 
+    /// Sends bytes to where nobody reads any more. Returns when they arrive there.
+    pub(super) fn waste(&mut self, bytes: usize) -> Instant {
+        self.last_at = self.arrival(Instant::now(), bytes);
+        if self.is_held() {
+            // They wait in the sender's kernel, and fill it.
+            self.queued += bytes;
+        }
+        self.last_at
+    }
+
     /// When the next bytes can be read, or the end of the stream.
     pub(super) fn readable_at(&self) -> Option<Instant> {
         self.segments.front().map(|segment| segment.at)
@@ -133,11 +143,8 @@ impl Pipe {
             // It stays the end, however often somebody asks.
             return Some(Vec::new());
         };
-        let part = bytes[segment.read..]
-            .iter()
-            .copied()
-            .take(most)
-            .collect::<Vec<_>>();
+        let rest = &bytes[segment.read..];
+        let part = rest[..most.min(rest.len())].to_vec();
         segment.read += part.len();
         if segment.read == bytes.len() {
             self.segments.pop_front();
