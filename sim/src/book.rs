@@ -11,8 +11,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 pub(crate) struct Conn {
     /// The connection underneath.
     pub(crate) dialled: Dialled,
-    /// When the program learnt that it is connected.
-    pub(crate) since_ms: u64,
     /// When the first frame or notice came by it: until then a daemon does not know whether its claim is decided.
     pub(crate) proven_ms: Option<u64>,
     /// Its owner did not take what came, for a while.
@@ -45,11 +43,10 @@ pub(crate) enum How {
 
 impl Conn {
     /// The connection that came of a dial. Until `slow_until_ms` its owner took nothing.
-    pub(crate) fn of(dialled: Dialled, now_ms: u64, slow_until_ms: u64) -> Self {
+    pub(crate) fn of(dialled: Dialled, slow_until_ms: u64) -> Self {
         Self {
             slow: dialled.at_ms < slow_until_ms,
             dialled,
-            since_ms: now_ms,
             proven_ms: None,
             end: None,
         }

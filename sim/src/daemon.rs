@@ -298,7 +298,7 @@ impl Program {
     async fn take(&mut self, me: &Actor, link: &DaemonLink, event: DaemonEvent) {
         match event {
             DaemonEvent::Connected { attempt } => {
-                let conn = Conn::of(self.dials.next(), me.book.history.ms(), self.slow_until_ms);
+                let conn = Conn::of(self.dials.next(), self.slow_until_ms);
                 me.note(format!(
                     "connected on #{}, dial {attempt}",
                     conn.dialled.number

@@ -14,6 +14,8 @@ mod metrics;
 mod net;
 mod phone;
 mod plan;
+#[cfg(test)]
+mod regressions;
 mod relay;
 mod rng;
 mod settled;

@@ -203,8 +203,7 @@ impl Program {
     async fn take(&mut self, me: &Actor, link: &PhoneLink, event: PhoneEvent) {
         match event {
             PhoneEvent::Connected { attempt } => {
-                let now_ms = me.book.history.ms();
-                let conn = Conn::of(self.dials.next(), now_ms, self.slow_until_ms);
+                let conn = Conn::of(self.dials.next(), self.slow_until_ms);
                 self.process = None;
                 let session = me.with(|phone| {
                     phone.connected = true;

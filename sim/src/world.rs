@@ -4,11 +4,12 @@ use crate::book::{Book, Phone};
 use crate::check;
 use crate::daemon;
 use crate::history::History;
-use crate::net::{FOR_EVER, Host, Net, Target, Vandalism};
+use crate::net::{Dials, FOR_EVER, Host, Net, Target, Vandalism};
 use crate::phone;
 use crate::plan::{Fault, Plan, path, slow_path};
 use crate::relay::{self, Machine};
 use crate::rng::Rng;
+use relay_client::{Options, PhoneLink};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -98,6 +99,9 @@ pub(crate) async fn run(seed: u64, vandalism: Option<Vandalism>) -> Outcome {
         rng,
     };
     world.populate(&plan);
+    if vandalism == Some(Vandalism::Stowaway) {
+        world.stow_away();
+    }
     world.storm(&plan).await;
     let recovery = world.calm().await;
     world.end().await;
@@ -148,6 +152,20 @@ impl World {
             self.phones
                 .push((host, orders, tokio::spawn(actor.run(taken))));
         }
+    }
+
+    /// A phone that nobody knows of.
+    fn stow_away(&mut self) {
+        let host = self.net.host("stowaway", path(&mut self.rng));
+        let options = Options {
+            dialer: Some(self.net.dialer(host, Dials::default())),
+            ..Options::default()
+        };
+        let phone = PhoneLink::builder("ws://relay.test", &server_id(0)).options(options);
+        let Ok(mut phone) = phone.start() else { return };
+        drop(tokio::spawn(async move {
+            while phone.recv().await.is_some() {}
+        }));
     }
 
     fn supervise(&mut self, server: usize, resumable: bool, rival: bool, host: Host) -> Supervisor {

@@ -19,11 +19,13 @@ pub enum Vandalism {
     Unsaid,
     /// From some message on nothing comes any more.
     Mute,
+    /// A phone is connected that nobody knows of: as if the relay had forgotten to let one go.
+    Stowaway,
 }
 
 impl Vandalism {
     /// Every kind.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Lose,
         Self::Repeat,
         Self::Swap,
@@ -31,6 +33,7 @@ impl Vandalism {
         Self::Code,
         Self::Unsaid,
         Self::Mute,
+        Self::Stowaway,
     ];
 }
 
