@@ -5,9 +5,9 @@ use crate::history::History;
 use crate::net::{Dials, FOR_EVER, Host, Net, Path};
 use crate::relay::{Machine, config};
 use crate::rng::Rng;
-use relay_client::{DaemonEvent, DaemonLink, Endpoint, Options, Received, Socket};
+use relay_client::{DaemonEvent, DaemonLink, Endpoint, Ladder, Options, Received, Socket};
 use std::time::Duration;
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 const PATH: Path = Path {
     latency: Duration::from_millis(10),
@@ -109,4 +109,48 @@ async fn a_phone_with_a_full_window_is_read_while_its_daemon_is_away() {
         )
     });
     assert!(close, "{answers:?}");
+}
+
+/// A phone leaves while frames of it wait for its daemon, and others are lost with the daemon's connection. The daemon
+/// resumes, and gets nothing from behind the gap.
+#[tokio::test(start_paused = true)]
+async fn a_phone_that_has_left_leaves_no_gap_to_a_daemon_that_resumes() {
+    let world = Small::new();
+    let daemon = DaemonLink::builder("ws://relay.test", "home")
+        .options(world.options(world.daemon))
+        .ladder(Ladder::fixed(Duration::ZERO))
+        .instance("process");
+    let mut daemon = daemon.start().unwrap();
+    let connected = daemon.recv().await;
+    assert!(matches!(connected, Some(DaemonEvent::Connected { .. })));
+    let mut phone = world.phone().await;
+    phone.send_text(b"1").await.unwrap();
+    let first = daemon.recv().await;
+    assert!(matches!(first, Some(DaemonEvent::Frame { .. })));
+
+    // The daemon's kernel takes two of these, which nobody reads; four wait in the relay.
+    let link = world.net.links()[0];
+    world.net.stall(link, 0, FOR_EVER);
+    let frame = format!("\"{}\"", "a".repeat(8_000));
+    for _ in 0..6 {
+        phone.queue_text(frame.as_bytes()).unwrap();
+    }
+    phone.close(1000, "").await;
+    assert_eq!(world.relay.audit().unwrap().counts.phones, 0);
+    while world.relay.audit().unwrap().counts.grace == 0 {
+        sleep(Duration::from_millis(100)).await;
+    }
+    world.net.reset(link);
+    let mut events = Vec::new();
+    while let Ok(Some(event)) = timeout(Duration::from_secs(1), daemon.recv()).await {
+        events.push(event);
+    }
+    let [
+        DaemonEvent::Disconnected { .. },
+        DaemonEvent::Connected { .. },
+        DaemonEvent::PhoneGone { code: 1000, .. },
+    ] = &events[..]
+    else {
+        panic!("{events:?}");
+    };
 }

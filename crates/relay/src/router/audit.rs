@@ -33,9 +33,8 @@ impl Router {
             let in_flight = in_flight.load(std::sync::atomic::Ordering::SeqCst);
             (peer.queued_bytes(), in_flight)
         });
-        let (queued_bytes, in_flight_bytes) = bytes.fold((0, 0), |sum, peer| {
-            (sum.0 + peer.0, sum.1 + peer.1)
-        });
+        let (queued_bytes, in_flight_bytes) =
+            bytes.fold((0, 0), |sum, peer| (sum.0 + peer.0, sum.1 + peer.1));
         Ok(Holdings {
             counts: state.hub.counts(),
             peers: state.peers.len(),
