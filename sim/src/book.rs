@@ -131,6 +131,8 @@ pub(crate) struct Inner {
     pub(crate) directives: BTreeSet<(Session, u16)>,
     /// When orderly shutdowns of a relay began.
     pub(crate) shutdowns_ms: Vec<u64>,
+    /// Daemons' frames that were on their way when a connection broke, where the session went on.
+    pub(crate) lost_down: u64,
     /// The faults are over.
     pub(crate) calm: bool,
 }

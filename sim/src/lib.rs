@@ -23,6 +23,7 @@ mod traffic;
 mod world;
 
 pub use net::Vandalism;
+pub use relay::Marks;
 pub use world::{Outcome, RECOVERY};
 
 use std::sync::{Arc, Mutex, Once, PoisonError};
@@ -79,6 +80,7 @@ pub fn run(seed: u64, vandalism: Option<Vandalism>) -> Outcome {
             recovery: RECOVERY,
             frames: 0,
             time: std::time::Duration::ZERO,
+            marks: Marks::new(),
         },
     }
 }

@@ -1,7 +1,7 @@
 //! Runs seeds: many of them, or one of which it prints everything.
 
 use clap::Parser;
-use relay_sim::{Outcome, run};
+use relay_sim::{Marks, Outcome, run};
 use std::process::ExitCode;
 use std::sync::Mutex;
 use std::sync::PoisonError;
@@ -32,6 +32,7 @@ struct Sums {
     slowest_seed: u64,
     time: Duration,
     frames: u64,
+    marks: Marks,
 }
 
 fn main() -> ExitCode {
@@ -71,6 +72,9 @@ fn main() -> ExitCode {
         sums.slowest_seed,
         sums.failed.len(),
     );
+    for (mark, count) in &sums.marks {
+        println!("{count:>9}  {mark}");
+    }
     match sums.failed.is_empty() {
         true => ExitCode::SUCCESS,
         false => ExitCode::FAILURE,
@@ -84,6 +88,9 @@ impl Sums {
         }
         self.time += outcome.time;
         self.frames += outcome.frames;
+        for (mark, count) in outcome.marks {
+            *self.marks.entry(mark).or_default() += count;
+        }
         if !outcome.violations.is_empty() {
             println!("seed {seed} failed:");
             outcome

@@ -277,6 +277,9 @@ impl Program {
         }
         // What was on its way when the daemon's connection broke is lost; it may resume behind that.
         let resumed = down.number == down.since && down.number > expected;
+        if resumed {
+            me.book.open().lost_down += down.number - expected;
+        }
         if down.number != expected && !resumed {
             me.violation(format!("got frame {} and expected {expected}", down.number));
         }

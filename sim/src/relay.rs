@@ -7,9 +7,33 @@ use crate::rng::Rng;
 use pyrycode_relay::config::Config;
 use pyrycode_relay::memory::{Handle, Holdings, Relay};
 use pyrycode_relay::observe::log::LogSettings;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::sleep;
+
+/// How often each of these happened.
+pub type Marks = BTreeMap<&'static str, u64>;
+
+/// What a relay counts, and a simulation has to reach.
+const MARKS: [&str; 16] = [
+    "reclaims_total",
+    "takeovers_total",
+    "resumes_total",
+    "grace_expiries_total",
+    "evictions_total",
+    "redials_refused_total",
+    "phones_parked_ended_total{outcome=\"delivered\"}",
+    "phones_parked_ended_total{outcome=\"expired\"}",
+    "phones_parked_ended_total{outcome=\"evicted\"}",
+    "phones_parked_ended_total{outcome=\"left\"}",
+    "connection_ends_total{leg=\"phone\",cause=\"backlog_full\",by=\"relay\"}",
+    "connection_ends_total{leg=\"phone\",cause=\"heartbeat_timeout\",by=\"relay\"}",
+    "connection_ends_total{leg=\"phone\",cause=\"directive\",by=\"binary\"}",
+    "connection_ends_total{leg=\"binary\",cause=\"already_claimed\",by=\"relay\"}",
+    "connection_ends_total{leg=\"binary\",cause=\"write_timeout\",by=\"relay\"}",
+    "connection_ends_total{leg=\"binary\",cause=\"shutting_down\",by=\"relay\"}",
+];
 
 /// The relay's machine.
 pub(crate) struct Machine {
@@ -131,6 +155,18 @@ impl Machine {
     pub(crate) fn page(&self) -> Page {
         let text = self.all.last().map(|process| process.handle.metrics());
         Page::read(&text.unwrap_or_default())
+    }
+
+    /// How often what is worth simulating happened, over all processes.
+    pub(crate) fn marks(&self) -> Marks {
+        let mut marks = Marks::new();
+        for process in &self.all {
+            let page = Page::read(&process.handle.metrics());
+            for name in MARKS {
+                *marks.entry(name).or_default() += page.get(name) as u64;
+            }
+        }
+        marks
     }
 
     /// When everybody is gone: checks that no process holds anything, and that their figures were true.

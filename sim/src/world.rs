@@ -7,7 +7,7 @@ use crate::history::History;
 use crate::net::{Dials, FOR_EVER, Host, Net, Target, Vandalism};
 use crate::phone;
 use crate::plan::{Fault, Plan, path, slow_path};
-use crate::relay::{self, Machine};
+use crate::relay::{self, Machine, Marks};
 use crate::rng::Rng;
 use relay_client::{Options, PhoneLink};
 use std::sync::Arc;
@@ -63,6 +63,8 @@ pub struct Outcome {
     pub frames: u64,
     /// What was simulated.
     pub time: Duration,
+    /// How often what is worth simulating happened.
+    pub marks: Marks,
 }
 
 /// Runs a seed. Call within a paused, current-thread runtime.
@@ -106,6 +108,8 @@ pub(crate) async fn run(seed: u64, vandalism: Option<Vandalism>) -> Outcome {
     let recovery = world.calm().await;
     world.end().await;
     check::whole(&book);
+    let mut marks = world.relay.lock().await.marks();
+    marks.insert("frames lost to phones by a resume", book.open().lost_down);
     let frames = {
         let inner = book.open();
         let sessions = inner
@@ -120,6 +124,7 @@ pub(crate) async fn run(seed: u64, vandalism: Option<Vandalism>) -> Outcome {
         recovery,
         frames,
         time: start.elapsed(),
+        marks,
     }
 }
 
