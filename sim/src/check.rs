@@ -31,7 +31,9 @@ pub(crate) fn refusal(
             retry_after,
             ..
         } => is_daemon && retry_after.is_some(),
-        ConnectError::Io(_) | ConnectError::Timeout { .. } => !connected || hurt.is_some(),
+        ConnectError::Io(_) | ConnectError::Timeout { .. } => {
+            !connected || dialled.cut || hurt.is_some()
+        }
         _ => false,
     };
     if !fine {

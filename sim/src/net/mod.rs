@@ -254,6 +254,8 @@ impl Dials {
 /// One dial.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Dialled {
+    /// It had to wait for the end of a cut.
+    pub(crate) cut: bool,
     /// When the dial began, in milliseconds of the history.
     pub(crate) at_ms: u64,
     /// The connection; `None`: none came about.
@@ -286,8 +288,10 @@ impl Dialer for HostDialer {
         let (net, host, dials) = (self.net.clone(), self.host, self.dials.clone());
         Box::pin(async move {
             let at_ms = net.lock().history.ms();
+            let cut = net.lock().hosts[host].cut_until > Instant::now();
             dials.lock().push_back(Dialled {
                 at_ms,
+                cut,
                 ..Dialled::default()
             });
             let (number, link, end) = net.connect(host).await?;
