@@ -17,6 +17,8 @@ use tokio::time::{Instant, sleep_until};
 pub(crate) enum Order {
     /// Take nothing that comes, for a while.
     Pause(Duration),
+    /// Say a lot to one phone.
+    Flood,
     /// Say nothing by itself any more.
     Hush,
     /// End without a Close; a new process starts after a while.
@@ -185,6 +187,7 @@ impl Program {
                         self.paused_until = Some(Instant::now() + time);
                         me.with(|daemon| daemon.conns.iter_mut().last().map(|conn| conn.slow = true));
                     }
+                    Some(Order::Flood) => self.flood(me, &link).await,
                     Some(Order::Hush) => self.hush = true,
                     Some(Order::Crash(away)) => {
                         me.note(format!("crashes; the next one in {away:?}"));
@@ -226,17 +229,32 @@ impl Program {
         }
     }
 
-    /// Something of the daemon's own for one of its phones, or its end.
-    async fn speak(&mut self, me: &Actor, link: &DaemonLink) {
-        let alive: Vec<(String, Session)> = me.with(|daemon| {
+    /// One of its sessions that goes on.
+    fn choose(&mut self, me: &Actor) -> Option<(String, Session)> {
+        me.with(|daemon| {
             let open = |session: &Session| {
                 let spoken = &daemon.sessions[session];
                 spoken.directed.is_none() && spoken.notice.is_none()
             };
             self.order.retain(|(_, session)| open(session));
-            self.order.clone()
         });
-        let Some((conn_id, session)) = self.rng.choose(&alive).cloned() else {
+        self.rng.choose(&self.order).cloned()
+    }
+
+    /// Eight megabytes: twice what a phone's outbox holds.
+    async fn flood(&mut self, me: &Actor, link: &DaemonLink) {
+        let Some((conn_id, session)) = self.choose(me) else {
+            return;
+        };
+        me.note(format!("floods {session:?}"));
+        for _ in 0..100 {
+            self.say(me, link, &conn_id, session, None, 80_000).await;
+        }
+    }
+
+    /// Something of the daemon's own for one of its phones, or its end.
+    async fn speak(&mut self, me: &Actor, link: &DaemonLink) {
+        let Some((conn_id, session)) = self.choose(me) else {
             return;
         };
         if !me.book.open().calm && self.rng.percent(4) {

@@ -55,6 +55,10 @@ pub(crate) enum Fault {
     Rival(Duration),
     /// A daemon takes nothing for a while.
     SlowDaemon(Duration),
+    /// A daemon has more to say to one phone than its outbox holds.
+    Flood,
+    /// The connections of a daemon's machine are reset again and again.
+    Flap,
     /// A phone takes nothing for a while.
     SlowPhone(Duration),
     /// A phone is away for a while.
@@ -106,8 +110,10 @@ fn fault(rng: &mut Rng) -> Fault {
         66..71 => Fault::UnplugDaemon(rng.time_ms(50..60_000)),
         71..75 => Fault::RestartDaemon(rng.time_ms(50..60_000)),
         75..80 => Fault::Rival(while_),
-        80..85 => Fault::SlowDaemon(while_),
-        85..90 => Fault::SlowPhone(while_),
+        80..84 => Fault::SlowDaemon(while_),
+        84..86 => Fault::Flood,
+        86..88 => Fault::Flap,
+        88..90 => Fault::SlowPhone(while_),
         90..96 => Fault::QuitPhone(while_),
         _ => Fault::KillPhone(while_),
     }

@@ -265,10 +265,25 @@ impl World {
             }
             (Fault::Rival(time), _) => self.rival(daemon, self.bounded(time)),
             (Fault::SlowDaemon(time), _) => tell_daemon(daemon::Order::Pause(self.bounded(time))),
+            (Fault::Flood, _) => tell_daemon(daemon::Order::Flood),
+            (Fault::Flap, _) => self.flap(self.daemons[daemon].host),
             (Fault::SlowPhone(time), _) => tell_phone(phone::Order::Pause(self.bounded(time))),
             (Fault::QuitPhone(away), _) => tell_phone(phone::Order::Quit(self.bounded(away))),
             (Fault::KillPhone(away), _) => tell_phone(phone::Order::Crash(self.bounded(away))),
         }
+    }
+
+    fn flap(&mut self, host: Host) {
+        let net = self.net.clone();
+        self.errands.push(tokio::spawn(async move {
+            for _ in 0..20 {
+                let links = net.links().into_iter();
+                for link in links.filter(|target| target.host == host) {
+                    net.reset(link);
+                }
+                sleep(Duration::from_millis(700)).await;
+            }
+        }));
     }
 
     fn throttle(&mut self, host: Host, time: Duration) {

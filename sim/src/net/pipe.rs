@@ -180,6 +180,6 @@ impl Pipe {
         if back.is_held() && self.last_at + back.path.latency > back.held_from {
             return Some(now - back.held_from);
         }
-        under_way.then(|| self.path.latency)
+        under_way.then_some(self.path.latency)
     }
 }
