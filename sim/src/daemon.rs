@@ -247,9 +247,12 @@ impl Program {
             return;
         };
         me.note(format!("floods {session:?}"));
+        // Meanwhile it takes nothing.
+        me.with(|daemon| daemon.conns.iter_mut().last().map(|conn| conn.slow = true));
         for _ in 0..100 {
             self.say(me, link, &conn_id, session, None, 80_000).await;
         }
+        self.slow_until_ms = me.book.history.ms();
     }
 
     /// Something of the daemon's own for one of its phones, or its end.

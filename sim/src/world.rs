@@ -276,12 +276,12 @@ impl World {
     fn flap(&mut self, host: Host) {
         let net = self.net.clone();
         self.errands.push(tokio::spawn(async move {
-            for _ in 0..20 {
+            for _ in 0..60 {
                 let links = net.links().into_iter();
                 for link in links.filter(|target| target.host == host) {
                     net.reset(link);
                 }
-                sleep(Duration::from_millis(700)).await;
+                sleep(Duration::from_millis(150)).await;
             }
         }));
     }
