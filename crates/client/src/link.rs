@@ -243,7 +243,10 @@ impl Task {
                 Some(Some(wait)) => wait,
                 _ => return Stop::Shutdown,
             };
-            if between(&mut self.stopped, &mut self.commands, wait).await.is_none() {
+            if between(&mut self.stopped, &mut self.commands, wait)
+                .await
+                .is_none()
+            {
                 return Stop::Shutdown;
             }
         }
