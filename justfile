@@ -43,6 +43,10 @@ lint:
 fuzz target seconds="60":
     cd fuzz && RUSTC_BOOTSTRAP=1 cargo fuzz run {{target}} -- -max_total_time={{seconds}}
 
+# The relay and its clients in a simulated network: just sim --seeds 1000, or just sim --seed 7 to see what happened
+sim *args:
+    cargo run --quiet --locked -p relay-sim -- {{args}}
+
 # Figures of this machine beside a bare TCP forwarder and their targets: just bench --quick --html report.html
 bench *args:
     cargo build --release --locked -p pyrycode-relay -p relay-bench

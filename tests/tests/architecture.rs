@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::process::Command;
 
 /// Every edge between the crates of this workspace that is meant to be.
-const EDGES: [(&str, &str); 8] = [
+const EDGES: [(&str, &str); 12] = [
     ("relay-core", "relay-proto"),
     ("relay-client", "relay-proto"),
     ("pyrycode-relay", "relay-proto"),
@@ -15,6 +15,11 @@ const EDGES: [(&str, &str); 8] = [
     ("relay-bench", "relay-client"),
     // For sessions without sockets, whose memory it measures.
     ("relay-bench", "pyrycode-relay"),
+    ("relay-sim", "relay-proto"),
+    ("relay-sim", "relay-core"),
+    ("relay-sim", "relay-client"),
+    // For the whole relay without sockets.
+    ("relay-sim", "pyrycode-relay"),
 ];
 
 #[test]

@@ -38,4 +38,6 @@ pub use keepalive::PingPolicy;
 pub use link::{BuildError, SendError, Stop};
 pub use phone::{PhoneBuilder, PhoneEvent, PhoneLink, PhoneSender};
 pub use policy::{App, Verdict, verdict};
-pub use socket::{ConnectError, Options, Received, Socket, SocketError, Timeouts};
+pub use socket::{
+    ByteStream, ConnectError, Dialer, Dialling, Options, Received, Socket, SocketError, Timeouts,
+};

@@ -1,5 +1,6 @@
 //! The part that both links share: one task that dials, serves the connection, and dials again.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -225,10 +226,10 @@ impl Task {
     async fn live(&mut self) -> Stop {
         loop {
             self.attempt = self.attempt.saturating_add(1);
-            let dialled = tokio::select! {
-                biased;
-                _ = &mut self.stopped => return Stop::Shutdown,
-                dialled = dial(&self.setup) => dialled,
+            let dial = dial(&self.setup);
+            let dialled = match between(&mut self.stopped, &mut self.commands, dial).await {
+                Some(dialled) => dialled,
+                None => return Stop::Shutdown,
             };
             let (event, next) = match dialled {
                 Err(error) => self.dial_failed(error),
@@ -237,13 +238,16 @@ impl Task {
                     Err(why) => return why,
                 },
             };
-            if self.events.send(event).await.is_err() {
+            let told = async { self.events.send(event).await.is_ok().then(|| sleep(next)) };
+            let wait = match between(&mut self.stopped, &mut self.commands, told).await {
+                Some(Some(wait)) => wait,
+                _ => return Stop::Shutdown,
+            };
+            if between(&mut self.stopped, &mut self.commands, wait)
+                .await
+                .is_none()
+            {
                 return Stop::Shutdown;
-            }
-            tokio::select! {
-                biased;
-                _ = &mut self.stopped => return Stop::Shutdown,
-                () = sleep(next) => {}
             }
         }
     }
@@ -409,6 +413,26 @@ fn queue(
         next = if room { commands.try_recv().ok() } else { None };
     }
     Ok(())
+}
+
+/// Waits for `work` while there is no connection; `None` if the link is shut down meanwhile.
+///
+/// What its owner still sends is meant for the connection that is gone, and dropped: who waits in a send cannot take
+/// the event that tells of the end.
+async fn between<T>(
+    stopped: &mut oneshot::Receiver<()>,
+    commands: &mut mpsc::Receiver<Command>,
+    work: impl Future<Output = T>,
+) -> Option<T> {
+    let mut work = pin!(work);
+    loop {
+        tokio::select! {
+            biased;
+            _ = &mut *stopped => return None,
+            done = &mut work => return Some(done),
+            Some(_) = commands.recv() => {}
+        }
+    }
 }
 
 async fn dial(setup: &Setup) -> Result<Socket, ConnectError> {

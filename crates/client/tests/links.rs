@@ -474,3 +474,23 @@ async fn an_end_without_close_is_an_error() {
         Err(SocketError::Io(_))
     ));
 }
+
+/// Its events fill up, and the connection breaks: what it sends is dropped, and it gets to its events.
+#[tokio::test]
+async fn an_owner_in_the_middle_of_sending_is_let_go_when_the_connection_breaks() {
+    let relay = Script::start().await.unwrap();
+    let builder = PhoneLink::builder(&relay.url(), "home").events(1);
+    let mut phone = builder.ladder(eager()).start().unwrap();
+    let mut peer = relay.accept().await.unwrap();
+    let connected = phone.recv().await;
+    assert!(matches!(connected, Some(PhoneEvent::Connected { .. })));
+    for _ in 0..3 {
+        peer.send(b"1").await.unwrap();
+    }
+    drop(peer);
+    // Far more than wait in front of a link's task.
+    for _ in 0..1_000 {
+        phone.send(b"2").await.unwrap();
+    }
+    while !matches!(phone.recv().await, Some(PhoneEvent::Disconnected { .. })) {}
+}

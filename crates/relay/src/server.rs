@@ -160,6 +160,7 @@ impl Relay {
             }
         }
         let outcome = tokio::select! {
+            biased;
             () = self.router.close_all() => Shutdown::Complete,
             () = tokio::time::sleep(config.shutdown_timeout) => Shutdown::Incomplete,
             () = self.hurry.notified() => Shutdown::Incomplete,

@@ -3,12 +3,14 @@
 mod stream;
 mod upgrade;
 
+pub use self::stream::{ByteStream, Dialer, Dialling};
 pub(crate) use self::upgrade::sendable;
 
 use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -53,10 +55,12 @@ pub struct Options {
     /// The largest message taken, in bytes; a larger one ends the connection with 1009. Default
     /// 1 MiB, as daemon and desktop have it (mobile: 131,072).
     pub message_bytes: usize,
+    /// Makes the connections, instead of TCP and TLS.
+    pub dialer: Option<Arc<dyn Dialer>>,
     /// TLS settings of your own (private roots, client certificates); `None` trusts the Mozilla
     /// root certificates.
     #[cfg(feature = "tls")]
-    pub tls: Option<std::sync::Arc<tokio_rustls::rustls::ClientConfig>>,
+    pub tls: Option<Arc<tokio_rustls::rustls::ClientConfig>>,
 }
 
 impl Default for Options {
@@ -64,6 +68,7 @@ impl Default for Options {
         Self {
             timeouts: Timeouts::default(),
             message_bytes: 1024 * 1024,
+            dialer: None,
             #[cfg(feature = "tls")]
             tls: None,
         }
@@ -195,14 +200,9 @@ impl Socket {
         headers: &[(&str, &str)],
         options: &Options,
     ) -> Result<Self, ConnectError> {
-        let tcp = TcpStream::connect((endpoint.host.as_str(), endpoint.port)).await?;
-        tcp.set_nodelay(true)?;
-        let mut stream = match endpoint.tls {
-            false => Stream::Plain(tcp),
-            #[cfg(feature = "tls")]
-            true => Stream::tls(tcp, &endpoint.host, options.tls.clone()).await?,
-            #[cfg(not(feature = "tls"))]
-            true => return Err(ConnectError::NoTls),
+        let mut stream = match &options.dialer {
+            Some(dialer) => Stream::Dialled(dialer.dial(endpoint).await?),
+            None => Self::tcp(endpoint, options).await?,
         };
         let input = upgrade::upgrade(&mut stream, endpoint, headers).await?;
         let limits = Limits {
@@ -225,12 +225,24 @@ impl Socket {
         })
     }
 
+    async fn tcp(endpoint: &Endpoint, options: &Options) -> Result<Stream, ConnectError> {
+        let tcp = TcpStream::connect((endpoint.host.as_str(), endpoint.port)).await?;
+        tcp.set_nodelay(true)?;
+        match endpoint.tls {
+            false => Ok(Stream::Plain(tcp)),
+            #[cfg(feature = "tls")]
+            true => Ok(Stream::tls(tcp, &endpoint.host, options.tls.clone()).await?),
+            #[cfg(not(feature = "tls"))]
+            true => Err(ConnectError::NoTls),
+        }
+    }
+
     /// This end's address.
     ///
     /// # Errors
-    /// Those of the operating system.
+    /// Those of the operating system; `Unsupported` with a [`Dialer`].
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.stream.tcp().local_addr()
+        self.stream.tcp()?.local_addr()
     }
 
     /// Sends a text message.

@@ -1,5 +1,6 @@
-//! The byte stream under a WebSocket: TCP, or TLS over TCP.
+//! The byte stream under a WebSocket: TCP, TLS over TCP, or what a program brings itself.
 
+use std::fmt::Debug;
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -7,21 +8,41 @@ use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
-/// Plain or encrypted; both behave the same from here on.
+use crate::endpoint::Endpoint;
+
+/// Makes the connections under WebSockets in place of TCP and TLS: through a proxy or a tunnel, or in a simulated
+/// network.
+pub trait Dialer: Debug + Send + Sync {
+    /// Connects to a relay. The upgrade request goes out on the stream as it is, so for `wss` it must be encrypted
+    /// already. Dropping the future, as happens after [`Timeouts::connect`](crate::Timeouts::connect), gives up.
+    fn dial(&self, endpoint: &Endpoint) -> Dialling;
+}
+
+/// What [`Dialer::dial`] returns.
+pub type Dialling = Pin<Box<dyn Future<Output = io::Result<Box<dyn ByteStream>>> + Send>>;
+
+/// A connection that is no [`TcpStream`].
+pub trait ByteStream: AsyncRead + AsyncWrite + Debug + Unpin + Send {}
+
+impl<T: AsyncRead + AsyncWrite + Debug + Unpin + Send> ByteStream for T {}
+
+/// Whatever it is, it behaves the same from here on.
 #[derive(Debug)]
 pub(super) enum Stream {
     Plain(TcpStream),
+    Dialled(Box<dyn ByteStream>),
     #[cfg(feature = "tls")]
     Tls(Box<tokio_rustls::client::TlsStream<TcpStream>>),
 }
 
 impl Stream {
-    /// The TCP connection underneath.
-    pub(super) fn tcp(&self) -> &TcpStream {
+    /// The TCP connection underneath, if it was made here.
+    pub(super) fn tcp(&self) -> io::Result<&TcpStream> {
         match self {
-            Self::Plain(tcp) => tcp,
+            Self::Plain(tcp) => Ok(tcp),
+            Self::Dialled(_) => Err(io::ErrorKind::Unsupported.into()),
             #[cfg(feature = "tls")]
-            Self::Tls(tls) => tls.get_ref().0,
+            Self::Tls(tls) => Ok(tls.get_ref().0),
         }
     }
 
@@ -71,6 +92,10 @@ macro_rules! each {
         match $self.get_mut() {
             Self::Plain(stream) => {
                 let $stream = Pin::new(stream);
+                $call
+            }
+            Self::Dialled(stream) => {
+                let $stream = Pin::new(stream.as_mut());
                 $call
             }
             #[cfg(feature = "tls")]

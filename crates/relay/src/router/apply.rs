@@ -149,18 +149,26 @@ impl Router {
         for credit in carried.iter().filter_map(|(item, _)| item.credit.as_ref()) {
             *kept_bytes.entry(credit.phone.conn).or_default() += credit.bytes();
         }
-        let departed = state.departed.values();
-        let departed = departed.filter(|phone| phone.table.server == binary.table.server);
-        for phone in binary.table.phones().iter().chain(departed) {
+        let is_uncertain = |phone: &&Arc<Peer>| {
             // In this order: a frame is numbered before its credit is given back.
             let in_flight_bytes = phone.in_flight_bytes.load(Ordering::SeqCst);
             let kept_bytes = kept_bytes.get(&phone.conn).copied().unwrap_or(0);
-            if lost || in_flight_bytes != kept_bytes || !phone.table.has_all_of(phone) {
-                if !phone.is_ending() && !state.departed.contains_key(&phone.conn) {
-                    self.metrics.evictions.inc();
-                }
-                phone.close(Cause::BinaryReclaimed);
+            lost || in_flight_bytes != kept_bytes || !phone.table.has_all_of(phone)
+        };
+        let registered = binary.table.phones();
+        for phone in registered.iter().filter(is_uncertain) {
+            if !phone.is_ending() {
+                self.metrics.evictions.inc();
             }
+            phone.close(Cause::BinaryReclaimed);
+        }
+        // Of those that have left nothing is delivered behind a gap either.
+        let departed = state.departed.values();
+        let departed = departed.filter(|phone| phone.table.server == binary.table.server);
+        let credits = carried.iter().filter_map(|(item, _)| item.credit.as_ref());
+        let senders = credits.map(|credit| &credit.phone);
+        for phone in departed.chain(senders).filter(is_uncertain) {
+            phone.close(Cause::BinaryReclaimed);
         }
     }
 

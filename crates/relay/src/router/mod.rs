@@ -5,11 +5,13 @@
 //! itself, and a binary finds its phones in their [`Table`].
 
 mod apply;
+mod audit;
 mod seat;
 mod slot_hash;
 mod table;
 mod view;
 
+pub use audit::Holdings;
 pub(crate) use seat::Seat;
 pub(crate) use slot_hash::{SlotHash, SlotHasher};
 pub(crate) use table::Table;
@@ -32,7 +34,7 @@ use relay_core::{
     PhoneEnd, ServerId, phone_conn_id,
 };
 use relay_proto::close::Cause;
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -59,14 +61,14 @@ pub(crate) struct Router {
 
 struct State {
     hub: Hub,
-    /// Every connection from its claim or registration until its task ends.
-    peers: HashMap<Conn, Arc<Peer>>,
+    /// Every connection from its claim or registration until its task ends, oldest first: so they are closed.
+    peers: BTreeMap<Conn, Arc<Peer>>,
     /// Each with the number of its seats.
     tables: HashMap<ServerId, (Arc<Table>, usize)>,
     /// What a departed binary that may resume had not received yet.
     carried: HashMap<ServerId, Carried>,
     /// Phones that left while their binary was away but may resume.
-    departed: HashMap<Conn, Arc<Peer>>,
+    departed: BTreeMap<Conn, Arc<Peer>>,
     shutting_down: bool,
     effects: Effects,
 }
@@ -82,7 +84,7 @@ struct Carried {
 impl State {
     /// The connections of each server-id, its binaries first.
     fn groups(&self) -> Vec<Vec<Arc<Peer>>> {
-        let mut groups: HashMap<&ServerId, Vec<Arc<Peer>>> = HashMap::new();
+        let mut groups: BTreeMap<&ServerId, Vec<Arc<Peer>>> = BTreeMap::new();
         for peer in self.peers.values() {
             groups
                 .entry(&peer.table.server)
@@ -120,10 +122,10 @@ impl Router {
             hasher: SlotHasher::new(),
             state: Mutex::new(State {
                 hub,
-                peers: HashMap::new(),
+                peers: BTreeMap::new(),
                 tables: HashMap::new(),
                 carried: HashMap::new(),
-                departed: HashMap::new(),
+                departed: BTreeMap::new(),
                 shutting_down: false,
                 effects: Effects::new(),
             }),

@@ -80,8 +80,11 @@ impl Table {
         phone.last_written.load(Ordering::SeqCst) <= self.proven.load(Ordering::SeqCst)
     }
 
+    /// Oldest first.
     pub(super) fn phones(&self) -> Vec<Arc<Peer>> {
-        self.lock().phones.values().cloned().collect()
+        let mut phones: Vec<_> = self.lock().phones.values().cloned().collect();
+        phones.sort_unstable_by_key(|phone| phone.conn);
+        phones
     }
 
     pub(super) fn is_holder(&self, binary: Conn) -> bool {

@@ -46,7 +46,7 @@ impl SlotSnapshot {
         }
     }
 
-    /// Its registered phones, in no order.
+    /// Its registered phones, oldest first.
     pub(crate) fn phones(&self) -> Vec<Arc<Peer>> {
         let table = self.table.as_ref();
         table.map(|table| table.phones()).unwrap_or_default()

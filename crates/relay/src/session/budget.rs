@@ -113,6 +113,15 @@ mod tests {
     }
 
     #[test]
+    fn nor_does_one_that_was_in_the_middle_of_a_large_message() {
+        let budget = Arc::new(QueueBudget::new(1 << 20));
+        let kept = phone(&budget);
+        assert!(kept.lock().outbox.hold(50_000));
+        kept.retire();
+        assert_eq!(budget.fill().now, 0);
+    }
+
+    #[test]
     fn what_a_writer_gave_up_is_charged_no_longer() {
         let budget = Arc::new(QueueBudget::new(1 << 20));
         let phone = phone(&budget);

@@ -125,14 +125,6 @@ impl Phone {
         self.router().metrics.frame(way, frame_bytes);
         self.peer().tally.frame(way, frame_bytes);
     }
-
-    /// What is charged for the frames parked for this phone, or `None` if it is not parked.
-    fn parked_bytes(&self) -> Option<usize> {
-        match &self.peer().lock().route {
-            Route::Parked(parked) => Some(parked.bytes),
-            Route::Ask | Route::To(_) => None,
-        }
-    }
 }
 
 impl Handler for Phone {
@@ -156,9 +148,15 @@ impl Handler for Phone {
         if self.stalled.is_some() {
             return 0;
         }
-        if let Some(parked_bytes) = self.parked_bytes() {
-            let most = self.router().park_phone_bytes();
-            return most.saturating_sub(parked_bytes + held_bytes);
+        match &self.peer().lock().route {
+            Route::To(_) => {}
+            Route::Parked(parked) => {
+                let most = self.router().park_phone_bytes();
+                return most.saturating_sub(parked.bytes + held_bytes);
+            }
+            // The window is what waits for a binary that takes it. Frames that are kept for one that may come back
+            // must not keep this phone from being read: it would be neither answered nor parked, nor seen to go.
+            Route::Ask => return usize::MAX,
         }
         let peer = self.peer();
         if peer.in_flight_bytes.load(Ordering::SeqCst) < WINDOW_BYTES {

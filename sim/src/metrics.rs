@@ -1,0 +1,118 @@
+//! Compares what a relay says of itself with what was seen from outside.
+
+use crate::net::{Leg, Totals};
+use std::collections::BTreeMap;
+
+/// The samples of a page of metrics, by name and labels as they are written.
+pub(crate) struct Page(BTreeMap<String, f64>);
+
+impl Page {
+    /// Reads the text format of Prometheus.
+    pub(crate) fn read(text: &str) -> Self {
+        let samples = text.lines().filter(|line| !line.starts_with('#'));
+        let samples = samples.filter_map(|line| {
+            let (name, value) = line.rsplit_once(' ')?;
+            let name = name.trim_start_matches("pyrycode_relay_").to_owned();
+            Some((name, value.parse().ok()?))
+        });
+        Self(samples.collect())
+    }
+
+    /// A sample; `NaN` if there is none, which equals nothing.
+    pub(crate) fn get(&self, name: &str) -> f64 {
+        self.0.get(name).copied().unwrap_or(f64::NAN)
+    }
+
+    /// The sum of all samples with this name.
+    pub(crate) fn sum(&self, name: &str) -> f64 {
+        let prefix = format!("{name}{{");
+        let samples = self.0.iter().filter(|(key, _)| key.starts_with(&prefix));
+        samples.map(|(_, value)| value).sum()
+    }
+}
+
+/// Where the page of a relay without connections differs from what went over its sockets. One that was `shut_down`
+/// may still have what it kept for somebody's return.
+pub(crate) fn differences(page: &Page, wire: &Totals, shut_down: bool) -> Vec<String> {
+    let mut wrong: Vec<String> = wire.nonsense.clone();
+    let mut same = |name: String, said: f64, seen: u64| {
+        if said != seen as f64 {
+            wrong.push(format!("{name} says {said}, but there were {seen}"));
+        }
+    };
+    let mut ends = 0.0;
+    for (leg, name, direction) in [
+        (Leg::Binary, "binary", "phone_to_binary"),
+        (Leg::Phone, "phone", "binary_to_phone"),
+    ] {
+        let n = leg as usize;
+        for (family, seen) in [
+            ("sent_bytes_total", wire.sent_bytes[n]),
+            ("received_bytes_total", wire.received_bytes[n]),
+        ] {
+            let key = format!("{family}{{leg=\"{name}\"}}");
+            same(key.clone(), page.get(&key), seen);
+        }
+        for (family, seen) in [
+            ("frames_forwarded_total", wire.frames[n].0),
+            ("frame_bytes_count", wire.frames[n].0),
+            ("frame_bytes_sum", wire.frames[n].1),
+        ] {
+            let key = format!("{family}{{direction=\"{direction}\"}}");
+            same(key.clone(), page.get(&key), seen);
+        }
+        let mut by_code: BTreeMap<String, u64> = BTreeMap::new();
+        for ((closed, code), count) in wire.closes.iter().filter(|((l, _), _)| *l == leg) {
+            let known = relay_proto::close::KNOWN.contains(code);
+            let code = if known {
+                code.to_string()
+            } else {
+                "other".to_owned()
+            };
+            debug_assert_eq!(*closed, leg);
+            *by_code.entry(code).or_default() += count;
+        }
+        for (code, seen) in by_code {
+            let key = format!("close_codes_sent_total{{leg=\"{name}\",code=\"{code}\"}}");
+            same(key.clone(), page.get(&key), seen);
+        }
+        let prefix = format!("connection_ends_total{{leg=\"{name}\"");
+        let of_leg = page.0.iter().filter(|(key, _)| key.starts_with(&prefix));
+        ends += of_leg.map(|(_, value)| value).sum::<f64>();
+    }
+    let closes = wire.closes.values().sum::<u64>();
+    same(
+        "close_codes_sent_total".into(),
+        page.sum("close_codes_sent_total"),
+        closes,
+    );
+    let upgrades: u64 = wire.upgrades.iter().sum();
+    same("connection_ends_total".into(), ends, upgrades);
+    let refusals: u64 = wire.refusals.values().sum();
+    same(
+        "http_refusals_total".into(),
+        page.sum("http_refusals_total"),
+        refusals,
+    );
+    if !shut_down {
+        let parked = page.get("phones_parked_total") as u64;
+        same(
+            "phones_parked_ended_total".into(),
+            page.sum("phones_parked_ended_total"),
+            parked,
+        );
+        same("park_bytes".into(), page.get("park_bytes"), 0);
+    }
+    for gauge in [
+        "connected_binaries",
+        "connected_phones",
+        "parked_phones",
+        "connections",
+        "handshakes",
+        "queue_bytes",
+        "limiter_entries{table=\"connections\"}",
+    ] {
+        same(gauge.into(), page.get(gauge), 0);
+    }
+    wrong
+}

@@ -1,0 +1,156 @@
+//! What the simulation has found once, each in the smallest world that shows it.
+
+use crate::book::Book;
+use crate::history::History;
+use crate::net::{Dials, FOR_EVER, Host, Net, Path};
+use crate::relay::{Machine, config};
+use crate::rng::Rng;
+use relay_client::{DaemonEvent, DaemonLink, Endpoint, Ladder, Options, Received, Socket};
+use std::time::Duration;
+use tokio::time::{Instant, sleep, timeout};
+
+const PATH: Path = Path {
+    latency: Duration::from_millis(10),
+    rate: 10_000_000,
+    buffer: 16 * 1024,
+};
+
+struct Small {
+    net: Net,
+    daemon: Host,
+    phone: Host,
+    relay: Machine,
+}
+
+impl Small {
+    fn new() -> Self {
+        let history = History::start();
+        let mut rng = Rng::new(1);
+        let net = Net::new(history.clone(), rng.fork(), None);
+        let mut relay = Machine::new(net.clone(), Book::new(history), config(&mut Rng::new(0)));
+        relay.start();
+        Self {
+            daemon: net.host("daemon", PATH),
+            phone: net.host("phone", PATH),
+            net,
+            relay,
+        }
+    }
+
+    fn options(&self, host: Host) -> Options {
+        Options {
+            dialer: Some(self.net.dialer(host, Dials::default())),
+            ..Options::default()
+        }
+    }
+
+    async fn phone(&self) -> Socket {
+        let endpoint = Endpoint::parse("ws://relay.test/v1/client").unwrap();
+        let headers = [("x-pyrycode-server", "home"), ("user-agent", "test")];
+        let options = self.options(self.phone);
+        Socket::connect(&endpoint, &headers, &options)
+            .await
+            .unwrap()
+    }
+}
+
+/// A daemon that may resume is gone, and a phone has filled its window before. It is read all the same: its pings are
+/// answered, and it is told in time that nobody comes.
+#[tokio::test(start_paused = true)]
+async fn a_phone_with_a_full_window_is_read_while_its_daemon_is_away() {
+    let world = Small::new();
+    let daemon = DaemonLink::builder("ws://relay.test", "home")
+        .options(world.options(world.daemon))
+        .instance("process");
+    let mut daemon = daemon.start().unwrap();
+    assert!(matches!(
+        daemon.recv().await,
+        Some(DaemonEvent::Connected { .. })
+    ));
+    let mut phone = world.phone().await;
+    phone.send_text(b"1").await.unwrap();
+    assert!(matches!(
+        daemon.recv().await,
+        Some(DaemonEvent::Frame { .. })
+    ));
+
+    // Nothing reaches the daemon any more. What its kernel does not take waits in the relay, and in the phone.
+    let link = world.net.links()[0];
+    world.net.stall(link, 0, FOR_EVER);
+    let frame = format!("\"{}\"", "a".repeat(8_000));
+    for _ in 0..12 {
+        phone.queue_text(frame.as_bytes()).unwrap();
+    }
+    let start = Instant::now();
+    let held = || world.relay.audit().unwrap().counts;
+    while held().grace == 0 {
+        drop(timeout(Duration::from_millis(100), phone.recv()).await);
+    }
+    // By then the relay has found out by a write that went nowhere for 10 s.
+    assert!(
+        start.elapsed() < Duration::from_secs(12),
+        "{:?}",
+        start.elapsed()
+    );
+    phone.queue_ping(b"are you there").unwrap();
+    let mut answers = Vec::new();
+    while let Ok(Ok(answer)) = timeout(Duration::from_secs(12), phone.recv()).await {
+        answers.push(answer);
+    }
+    let pong = Received::Pong(b"are you there".to_vec());
+    assert!(answers.contains(&pong), "{answers:?}");
+    let close = answers.iter().any(|answer| {
+        matches!(
+            answer,
+            Received::Close {
+                code: Some(4404),
+                ..
+            }
+        )
+    });
+    assert!(close, "{answers:?}");
+}
+
+/// A phone leaves while frames of it wait for its daemon, and others are lost with the daemon's connection. The daemon
+/// resumes, and gets nothing from behind the gap.
+#[tokio::test(start_paused = true)]
+async fn a_phone_that_has_left_leaves_no_gap_to_a_daemon_that_resumes() {
+    let world = Small::new();
+    let daemon = DaemonLink::builder("ws://relay.test", "home")
+        .options(world.options(world.daemon))
+        .ladder(Ladder::fixed(Duration::ZERO))
+        .instance("process");
+    let mut daemon = daemon.start().unwrap();
+    let connected = daemon.recv().await;
+    assert!(matches!(connected, Some(DaemonEvent::Connected { .. })));
+    let mut phone = world.phone().await;
+    phone.send_text(b"1").await.unwrap();
+    let first = daemon.recv().await;
+    assert!(matches!(first, Some(DaemonEvent::Frame { .. })));
+
+    // The daemon's kernel takes two of these, which nobody reads; four wait in the relay.
+    let link = world.net.links()[0];
+    world.net.stall(link, 0, FOR_EVER);
+    let frame = format!("\"{}\"", "a".repeat(8_000));
+    for _ in 0..6 {
+        phone.queue_text(frame.as_bytes()).unwrap();
+    }
+    phone.close(1000, "").await;
+    assert_eq!(world.relay.audit().unwrap().counts.phones, 0);
+    while world.relay.audit().unwrap().counts.grace == 0 {
+        sleep(Duration::from_millis(100)).await;
+    }
+    world.net.reset(link);
+    let mut events = Vec::new();
+    while let Ok(Some(event)) = timeout(Duration::from_secs(1), daemon.recv()).await {
+        events.push(event);
+    }
+    let [
+        DaemonEvent::Disconnected { .. },
+        DaemonEvent::Connected { .. },
+        DaemonEvent::PhoneGone { code: 1000, .. },
+    ] = &events[..]
+    else {
+        panic!("{events:?}");
+    };
+}

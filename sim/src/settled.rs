@@ -1,0 +1,93 @@
+//! When nobody says anything: the relay holds what daemons and phones know of, and everything that was said has arrived.
+
+use crate::book::{Book, Inner};
+use crate::relay::Machine;
+use pyrycode_relay::memory::Holdings;
+
+/// Compares.
+pub(crate) fn check(book: &Book, relay: &Machine, servers: usize) {
+    let inner = book.open();
+    let mut wrong = sessions(&inner);
+    let binaries = inner
+        .daemons
+        .values()
+        .filter(|daemon| daemon.connected)
+        .count();
+    let phones = inner.phones.iter().filter(|phone| phone.connected).count();
+    drop(inner);
+    let mut truth = Holdings::default();
+    truth.counts.binaries = binaries;
+    truth.counts.phones = phones;
+    truth.peers = binaries + phones;
+    truth.tables = servers;
+    if binaries != servers {
+        wrong.push(format!("{binaries} of {servers} daemons are connected"));
+    }
+    match relay.audit() {
+        Some(holdings) if holdings != truth => {
+            wrong.push(format!("the relay holds {holdings:?} instead of {truth:?}"));
+        }
+        _ => {}
+    }
+    let page = relay.page();
+    for (gauge, truth) in [
+        ("connected_binaries", binaries),
+        ("connected_phones", phones),
+        ("connections", binaries + phones),
+        ("slots{state=\"live\"}", binaries),
+        ("slots{state=\"grace\"}", 0),
+        ("slots{state=\"waiting\"}", 0),
+        ("parked_phones", 0),
+        ("handshakes", 0),
+        ("queue_bytes", 0),
+        ("park_bytes", 0),
+    ] {
+        let said = page.get(gauge);
+        if said != truth as f64 {
+            wrong.push(format!("{gauge} says {said}, and it is {truth}"));
+        }
+    }
+    for what in wrong {
+        book.history.violation("settled", what);
+    }
+}
+
+/// Every frame of a session that is alive has arrived.
+fn sessions(inner: &Inner) -> Vec<String> {
+    let mut wrong = Vec::new();
+    for (number, phone) in inner.phones.iter().enumerate() {
+        let session = (number, phone.conns.len() as u64);
+        let daemon = inner
+            .heard
+            .get(&session)
+            .and_then(|process| inner.daemons.get(process));
+        let Some(spoken) = daemon.and_then(|daemon| daemon.sessions.get(&session)) else {
+            wrong.push(format!("no daemon has heard of {session:?}"));
+            continue;
+        };
+        if spoken.next != phone.sent {
+            wrong.push(format!(
+                "{session:?}: the phone sent {} frames, and {} arrived",
+                phone.sent, spoken.next
+            ));
+        }
+        if spoken.sent != phone.next {
+            wrong.push(format!(
+                "{session:?}: the daemon sent {} frames, and {} arrived",
+                spoken.sent, phone.next
+            ));
+        }
+    }
+    for daemon in inner.daemons.values().filter(|daemon| daemon.connected) {
+        let connection = daemon.conns.len() as u64;
+        for (session, spoken) in &daemon.sessions {
+            let phone = &inner.phones[session.0];
+            let is_present = phone.connected && phone.conns.len() as u64 == session.1;
+            let is_open = spoken.notice.is_none() && spoken.directed.is_none();
+            if is_open && !is_present && spoken.began == connection {
+                wrong.push(format!("nobody told the daemon that {session:?} is over"));
+            }
+        }
+    }
+    wrong
+}
