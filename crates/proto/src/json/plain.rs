@@ -1,6 +1,8 @@
 //! Skipping the plain content of strings: a frame is mostly one long string, so this is where a
 //! validator's time goes.
 
+use multiversion::multiversion;
+
 /// One step: most keys and short values end within it.
 const STEP_BYTES: usize = 8;
 /// One wide step, for long strings.
@@ -33,7 +35,9 @@ pub(super) fn prefix(bytes: &[u8]) -> usize {
     }
 }
 
-/// Length of the longest front of whole blocks without a special byte.
+/// Length of the longest front of whole blocks without a special byte. Compiled twice: where the processor has wider
+/// vectors, they are used.
+#[multiversion(targets("x86_64+avx2"))]
 fn blocks(bytes: &[u8]) -> usize {
     let (blocks, _) = bytes.as_chunks::<BLOCK_BYTES>();
     // No early exit within a block: that lets the compiler compare it in a few instructions.

@@ -34,6 +34,39 @@ pub struct Decoder {
     discarding: bool,
 }
 
+/// What [`Decoder::filled`] found.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Filled {
+    /// The message that is complete with it.
+    pub event: Option<Event<'static>>,
+    /// What was read behind its payload, for [`Decoder::decode`].
+    pub beyond: Beyond,
+}
+
+/// A few bytes of the stream.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Beyond {
+    bytes: [u8; MAX_HEADER_BYTES],
+    len: u8,
+}
+
+impl Beyond {
+    /// The front of `bytes`, which are no more than a header may have.
+    fn new(bytes: &[u8]) -> Self {
+        let mut beyond = Self::default();
+        for (to, from) in beyond.bytes.iter_mut().zip(bytes) {
+            *to = *from;
+            beyond.len += 1;
+        }
+        beyond
+    }
+
+    /// As they were read.
+    pub fn as_mut_slice(&mut self) -> &mut [u8] {
+        &mut self.bytes[..usize::from(self.len)]
+    }
+}
+
 #[derive(Clone, Copy, Debug)]
 enum Phase {
     Header(Partial),
@@ -122,7 +155,8 @@ impl Decoder {
     /// instead of handing them to [`decode`](Self::decode), then call [`filled`](Self::filled), also if there
     /// were none.
     ///
-    /// There is as much room as has arrived of the message, or as the last one was long.
+    /// There is as much room as has arrived of the message, or as the last one was long; behind all of the payload also for
+    /// the next header, so that a stream of large messages takes one read for each.
     pub fn room(&mut self) -> Option<(&mut Vec<u8>, usize)> {
         let Phase::Payload(frame) = self.phase else {
             return None;
@@ -136,21 +170,39 @@ impl Decoder {
         if bytes < LARGE_BYTES {
             return None;
         }
-        self.message.reserve_exact(bytes);
-        Some((&mut self.message, bytes))
+        let room = match bytes as u64 == frame.left {
+            true => bytes + MAX_HEADER_BYTES,
+            false => bytes,
+        };
+        self.message.reserve_exact(room);
+        Some((&mut self.message, room))
     }
 
     /// Takes the `bytes` bytes that were appended to what [`room`](Self::room) gave, as
-    /// [`decode`](Self::decode) would have, and gives back the memory that was too much.
+    /// [`decode`](Self::decode) would have, but for those behind the payload, and gives back the memory that was too much.
     ///
     /// # Errors
     /// As [`decode`](Self::decode).
-    pub fn filled(&mut self, bytes: usize) -> Result<Option<Event<'static>>, Error> {
+    pub fn filled(&mut self, bytes: usize) -> Result<Filled, Error> {
         let (Phase::Payload(frame), Some(kind)) = (self.phase, self.open) else {
-            return Ok(None);
+            return Ok(Filled::default());
         };
-        let must_be_text = self.must_be_text(kind);
         let start = self.message.len().saturating_sub(bytes);
+        let end = usize::try_from(frame.left).map_or(usize::MAX, |left| start.saturating_add(left));
+        let beyond = Beyond::new(self.message.get(end..).unwrap_or_default());
+        self.message.truncate(end);
+        let event = self.filled_payload(frame, kind, start)?;
+        Ok(Filled { event, beyond })
+    }
+
+    /// Takes what the message has from `start` on, all of it payload.
+    fn filled_payload(
+        &mut self,
+        frame: Frame,
+        kind: Opcode,
+        start: usize,
+    ) -> Result<Option<Event<'static>>, Error> {
+        let must_be_text = self.must_be_text(kind);
         // A multiple of the key's length: it applies to each piece as to the first.
         for piece in self.message[start..].chunks_mut(CACHED_BYTES) {
             unmask(frame.key, piece);
@@ -158,7 +210,7 @@ impl Decoder {
                 self.text.feed(piece)?;
             }
         }
-        if self.advance(frame, bytes) > 0 {
+        if self.advance(frame, self.message.len() - start) > 0 {
             self.message.shrink_to(2 * self.message.len());
             return Ok(None);
         }
@@ -280,7 +332,12 @@ impl Decoder {
         self.text.finish()?;
         self.open = None;
         let mut message = std::mem::take(&mut self.message);
-        message.shrink_to_fit();
+        // What the next header had room for is not worth a call of the allocator, where it is little beside the message.
+        let spare_bytes = match message.len() {
+            ..LARGE_BYTES => 0,
+            _ => MAX_HEADER_BYTES,
+        };
+        message.shrink_to(message.len() + spare_bytes);
         self.note_length(frame, message.len());
         Ok(Event::Message {
             opcode: kind,

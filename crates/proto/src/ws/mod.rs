@@ -12,7 +12,7 @@ pub mod mask;
 mod message;
 mod utf8;
 
-pub use decoder::Decoder;
+pub use decoder::{Beyond, Decoder, Filled};
 pub use encoder::{
     Control, ControlFrame, FrameHeader, close_frame, control_frame, data_header, text_header,
 };

@@ -7,7 +7,7 @@ use bytes::{BufMut, Bytes};
 use relay_core::limits::QUEUE_FREE_BYTES;
 use relay_core::{Action, Millis, TURN_BYTES};
 use relay_proto::close::{self, Cause};
-use relay_proto::ws::{Control, control_frame};
+use relay_proto::ws::{Control, Filled, control_frame};
 use std::cell::RefCell;
 use std::future::Future;
 use std::pin::{Pin, pin};
@@ -273,7 +273,16 @@ impl<S: Transport, H: Handler> Session<S, H> {
         };
         let mut finished = false;
         match self.decoder.filled(bytes) {
-            Ok(event) => finished = event.is_some_and(|event| self.event(event, now).is_some()),
+            Ok(Filled { event, mut beyond }) => {
+                let flow = event.and_then(|event| self.event(event, now));
+                finished = flow.is_some();
+                let beyond = beyond.as_mut_slice();
+                let paused = match flow {
+                    Some(Flow::Pause) => Bytes::copy_from_slice(beyond),
+                    _ => self.take_bytes(beyond, now),
+                };
+                self.early = Some(paused).filter(|rest| !rest.is_empty());
+            }
             Err(error) => self.broken(&error, now),
         }
         match read {

@@ -1,6 +1,6 @@
 //! `tungstenite` as the judge of WebSocket streams.
 
-use relay_proto::ws::{Decoder, Error, Event, Limits, Opcode, Role, Utf8};
+use relay_proto::ws::{Decoder, Error, Event, Filled, Limits, Opcode, Role, Utf8};
 use std::io::{self, Read, Write};
 use tungstenite::protocol::{Role as TheirRole, WebSocket, WebSocketConfig};
 use tungstenite::{Error as TheirError, Message};
@@ -66,27 +66,31 @@ pub(crate) fn decode_to_place(limit: usize, mut wire: &[u8], cuts: &[usize]) -> 
     let mut cuts = cuts.iter().copied().cycle();
     while !wire.is_empty() {
         let most = cuts.next().unwrap_or(usize::MAX).min(wire.len());
+        let mut ahead;
         if let Some((message, room)) = decoder.room() {
             let (part, rest) = wire.split_at(most.min(room));
             wire = rest;
             received += part.len();
             message.extend_from_slice(part);
             match decoder.filled(part.len()) {
-                Ok(event) => seen.extend(event.map(owned)),
+                Ok(Filled { event, mut beyond }) => {
+                    seen.extend(event.map(owned));
+                    ahead = beyond.as_mut_slice().to_vec();
+                }
                 Err(error) => return (seen, Some(error)),
             }
         } else {
             let (part, rest) = wire.split_at(most.min(decoder.read_ahead_bytes()));
             wire = rest;
             received += part.len();
-            let mut part = part.to_vec();
-            let mut input = &mut part[..];
-            loop {
-                match decoder.decode(&mut input) {
-                    Ok(Some(event)) => seen.push(owned(event)),
-                    Ok(None) => break,
-                    Err(error) => return (seen, Some(error)),
-                }
+            ahead = part.to_vec();
+        }
+        let mut input = &mut ahead[..];
+        loop {
+            match decoder.decode(&mut input) {
+                Ok(Some(event)) => seen.push(owned(event)),
+                Ok(None) => break,
+                Err(error) => return (seen, Some(error)),
             }
         }
         assert!(
