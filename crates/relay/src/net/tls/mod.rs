@@ -58,6 +58,8 @@ impl Tls {
         // Peers that all come back at once resume their sessions, at no memory here.
         config.session_storage = Arc::new(NoServerSessionStorage {});
         config.ticketer = Ticketer::new()?;
+        // A peer has one connection at a time, and gets another ticket with the next one.
+        config.send_tls13_tickets = 1;
         Ok(Self {
             acceptor: TlsAcceptor::from(Arc::new(config)),
             certificates,
