@@ -1,9 +1,10 @@
 //! How the program is started: with which arguments, environment, listeners, and by whom.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::process::Stdio;
+use std::sync::Mutex;
 use std::time::{Duration, SystemTime};
 
 use tokio::process::Command;
@@ -283,8 +284,12 @@ pub(crate) fn program() -> PathBuf {
     path
 }
 
-/// A port of `ip` that nobody listens on. Below the kernel's range for outgoing connections, so
-/// that no connection of another test takes it meanwhile.
+/// Ports that this process was given. A relay that listens a moment later than it was told to must not find another of
+/// the same test there, who would answer in its place.
+static GIVEN: Mutex<BTreeSet<u16>> = Mutex::new(BTreeSet::new());
+
+/// A port of `ip` that nobody listens on, never the same one twice. Below the kernel's range for outgoing connections,
+/// so that no connection of another test takes it meanwhile.
 pub fn free_port(ip: Ipv4Addr) -> u16 {
     let now = SystemTime::now()
         .duration_since(SystemTime::UNIX_EPOCH)
@@ -293,7 +298,8 @@ pub fn free_port(ip: Ipv4Addr) -> u16 {
     loop {
         seed = seed.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
         let port = 10_000 + (seed >> 16) as u16 % 22_000;
-        if TcpListener::bind((ip, port)).is_ok() {
+        let is_new = || GIVEN.lock().expect("nobody panics with it").insert(port);
+        if TcpListener::bind((ip, port)).is_ok() && is_new() {
             return port;
         }
     }
