@@ -89,12 +89,13 @@ fn decoded(count: usize, frame: &[u8], mut take: impl FnMut(&[u8])) {
             if let Some((message, room)) = decoder.room() {
                 message.extend_from_slice(&stream[at..at + room]);
                 at += room;
-                if let Some(Event::Message { payload, .. }) =
-                    decoder.filled(room).expect("a legal stream")
-                {
+                let mut filled = decoder.filled(room).expect("a legal stream");
+                if let Some(Event::Message { payload, .. }) = filled.event {
                     take(&payload);
                     done += 1;
                 }
+                let header = decoder.decode(&mut filled.beyond.as_mut_slice());
+                assert_eq!(header, Ok(None));
                 continue;
             }
             let read = READ_BYTES.min(decoder.read_ahead_bytes());
