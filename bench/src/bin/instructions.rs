@@ -86,7 +86,7 @@ fn decoded(count: usize, frame: &[u8], mut take: impl FnMut(&[u8])) {
         let mut done = 0;
         while done < frames {
             at %= frame.len();
-            if let Some((message, room)) = decoder.room() {
+            if let Some((message, room)) = decoder.room(usize::MAX) {
                 message.extend_from_slice(&stream[at..at + room]);
                 at += room;
                 let mut filled = decoder.filled(room).expect("a legal stream");

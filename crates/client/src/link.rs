@@ -219,6 +219,8 @@ enum End {
 impl Task {
     async fn run(mut self) {
         let why = self.live().await;
+        // Its owner may be waiting for room for a command, and read no event meanwhile.
+        self.commands.close();
         // The owner may be gone already.
         let _ = self.events.send(Raw::Stopped(why)).await;
     }

@@ -53,11 +53,12 @@ pub struct Beyond {
 impl Beyond {
     /// The front of `bytes`, which are no more than a header may have.
     fn new(bytes: &[u8]) -> Self {
-        let mut beyond = Self::default();
-        for (to, from) in beyond.bytes.iter_mut().zip(bytes) {
-            *to = *from;
-            beyond.len += 1;
-        }
+        let len = bytes.len().min(MAX_HEADER_BYTES);
+        let mut beyond = Self {
+            len: len as u8,
+            ..Self::default()
+        };
+        beyond.bytes[..len].copy_from_slice(&bytes[..len]);
         beyond
     }
 
@@ -155,9 +156,9 @@ impl Decoder {
     /// instead of handing them to [`decode`](Self::decode), then call [`filled`](Self::filled), also if there
     /// were none.
     ///
-    /// There is as much room as has arrived of the message, or as the last one was long; behind all of the payload also for
-    /// the next header, so that a stream of large messages takes one read for each.
-    pub fn room(&mut self) -> Option<(&mut Vec<u8>, usize)> {
+    /// There is as much room as has arrived of the message, or as the last one was long, and no more than `most_bytes`; behind
+    /// all of the payload also for the next header, so that a stream of large messages takes one read for each.
+    pub fn room(&mut self, most_bytes: usize) -> Option<(&mut Vec<u8>, usize)> {
         let Phase::Payload(frame) = self.phase else {
             return None;
         };
@@ -166,6 +167,7 @@ impl Decoder {
             return None;
         }
         let earned = self.message.len().max(self.last_large_bytes as usize);
+        let earned = earned.min(most_bytes);
         let bytes = usize::try_from(frame.left).map_or(earned, |left| left.min(earned));
         if bytes < LARGE_BYTES {
             return None;
@@ -236,6 +238,8 @@ impl Decoder {
     /// peer's is still to be found behind whatever it had sent before.
     pub fn discard_messages(&mut self) {
         self.discarding = true;
+        // Nothing of what comes is worth a place of its own.
+        self.last_large_bytes = 0;
         self.open = None;
         self.message = Vec::new();
     }

@@ -158,7 +158,7 @@ fn memory_follows_the_bytes_not_the_header() {
 
 /// Decodes `wire` and reads ahead no further than the decoder wants.
 fn read_up_to_room(decoder: &mut Decoder, wire: &mut &[u8]) {
-    while decoder.room().is_none() {
+    while decoder.room(usize::MAX).is_none() {
         let (part, rest) = wire.split_at(wire.len().min(decoder.read_ahead_bytes()).min(65_536));
         *wire = rest;
         decode(decoder, part, part.len()).unwrap();
@@ -172,7 +172,7 @@ fn after_a_large_message_the_next_one_is_read_to_its_place() {
     read_up_to_room(&mut decoder, &mut wire);
     // Two messages and a header: from here on nothing of a payload comes any other way.
     assert_eq!(wire.len(), 70_000);
-    let (message, room) = decoder.room().unwrap();
+    let (message, room) = decoder.room(usize::MAX).unwrap();
     assert_eq!(
         (message.len(), message.capacity(), room),
         (0, 70_014, 70_014)
@@ -180,11 +180,15 @@ fn after_a_large_message_the_next_one_is_read_to_its_place() {
     message.extend_from_slice(&wire[..20_000]);
     assert_eq!(decoder.filled(20_000), Ok(Filled::default()));
     assert!(decoder.held_bytes() <= 40_000, "{}", decoder.held_bytes());
-    assert!(decoder.room().is_some_and(|(_, room)| room == 50_014));
+    assert!(
+        decoder
+            .room(usize::MAX)
+            .is_some_and(|(_, room)| room == 50_014)
+    );
     // Nothing came: no more is kept than before.
     assert_eq!(decoder.filled(0), Ok(Filled::default()));
     assert!(decoder.held_bytes() <= 40_000, "{}", decoder.held_bytes());
-    let (message, _) = decoder.room().unwrap();
+    let (message, _) = decoder.room(usize::MAX).unwrap();
     message.extend_from_slice(&wire[20_000..]);
     // The next header comes with it.
     message.extend_from_slice(&stream[..MAX_HEADER_BYTES]);
@@ -199,7 +203,11 @@ fn after_a_large_message_the_next_one_is_read_to_its_place() {
     assert!(message.capacity() <= 70_014);
     assert_eq!(beyond.as_mut_slice(), &stream[..MAX_HEADER_BYTES]);
     assert_eq!(decoder.decode(&mut beyond.as_mut_slice()), Ok(None));
-    assert!(decoder.room().is_some_and(|(_, room)| room == 70_014));
+    assert!(
+        decoder
+            .room(usize::MAX)
+            .is_some_and(|(_, room)| room == 70_014)
+    );
 }
 
 #[test]
@@ -213,6 +221,11 @@ fn small_messages_are_read_many_at_once() {
         decode(&mut decoder, &small, small.len()).unwrap();
         assert_eq!(decoder.read_ahead_bytes(), usize::MAX);
     }
+    // Neither when nothing is kept any more: what is skipped comes in as few reads as possible.
+    decode(&mut decoder, &large, large.len()).unwrap();
+    decoder.discard_messages();
+    assert_eq!(decoder.read_ahead_bytes(), usize::MAX);
+    let mut decoder = server();
     // Fragments, whose length says nothing of the next ones.
     let parts = [
         frame(TEXT, false, &[b'x'; 20_000]),
@@ -228,14 +241,19 @@ fn a_promise_alone_gets_no_room() {
     let mut decoder = server();
     let wire = frame(TEXT, true, &vec![b'x'; LIMIT]);
     for at in 0..LARGE_BYTES + MAX_HEADER_BYTES {
-        assert!(decoder.room().is_none(), "after {at} bytes");
+        assert!(decoder.room(usize::MAX).is_none(), "after {at} bytes");
         decode(&mut decoder, &wire[at..=at], 1).unwrap();
     }
-    let (message, room) = decoder.room().unwrap();
+    let (message, room) = decoder.room(usize::MAX).unwrap();
     assert!(room <= message.len() && message.capacity() <= 2 * message.len());
+    assert!(
+        decoder
+            .room(LARGE_BYTES)
+            .is_some_and(|(_, room)| room == LARGE_BYTES)
+    );
     // Not while messages are skipped.
     decoder.discard_messages();
-    assert!(decoder.room().is_none());
+    assert!(decoder.room(usize::MAX).is_none());
 }
 
 #[test]

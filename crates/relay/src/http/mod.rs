@@ -84,7 +84,11 @@ where
     }
     match (ended, exchange.agreed.into_inner()) {
         (Ok(Ok(())), Some(agreed)) => agreed.start(socket, parts.read_buf),
-        (Ok(_), _) => drop(timeout_at(deadline, socket.shutdown()).await),
+        (Ok(_), agreed) => {
+            // The 101 did not get out: its seat is free before anything is waited for.
+            drop(agreed);
+            let _ = timeout_at(deadline, socket.shutdown()).await;
+        }
         (Err(_), _) => {}
     }
 }

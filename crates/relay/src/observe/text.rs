@@ -43,9 +43,8 @@ impl Record {
             line.extend([key, "="]);
         }
         let start = line.len();
-        // Writing to a String cannot fail.
-        let _ = write!(line, "{value}");
-        shorten(line, start);
+        // An error says that it was cut.
+        let _ = write!(Cut::of(line), "{value}");
         if self.json && !is_number {
             let value = serde_json::Value::from(line.split_off(start));
             let _ = write!(line, "{value}");
@@ -62,13 +61,32 @@ impl Record {
     }
 }
 
-fn shorten(line: &mut String, start: usize) {
-    // No character is less than a byte.
-    if line.len() - start > LONGEST_VALUE
-        && let Some((end, _)) = line[start..].char_indices().nth(LONGEST_VALUE)
-    {
-        line.truncate(start + end);
-        line.push('…');
+/// Writes a value as far as it may go, so that a long one never takes memory.
+struct Cut<'a> {
+    line: &'a mut String,
+    left: usize,
+}
+
+impl<'a> Cut<'a> {
+    fn of(line: &'a mut String) -> Self {
+        let left = LONGEST_VALUE;
+        Self { line, left }
+    }
+}
+
+impl Write for Cut<'_> {
+    fn write_str(&mut self, text: &str) -> std::fmt::Result {
+        // No character is less than a byte.
+        if text.len() > self.left
+            && let Some((end, _)) = text.char_indices().nth(self.left)
+        {
+            self.line.extend([&text[..end], "…"]);
+            self.left = 0;
+            return Err(std::fmt::Error);
+        }
+        self.left -= text.chars().count();
+        self.line.push_str(text);
+        Ok(())
     }
 }
 

@@ -70,9 +70,11 @@ impl Machine {
     pub(crate) fn handshakes_beside(self, connections: Fill) -> usize {
         let count = |n: usize| u64::try_from(n).unwrap_or(u64::MAX);
         let unused = count(connections.limit.saturating_sub(connections.now));
+        // As many as handshakes always have stay free, for everything else that opens one: the other listeners, push, files.
+        let others = RESERVED_DESCRIPTORS + self.descriptors / HANDSHAKE_SHARE;
         let free = self
             .descriptors
-            .saturating_sub(RESERVED_DESCRIPTORS + count(connections.now));
+            .saturating_sub(others + count(connections.now));
         let own = count(self.max_handshakes());
         let places = own.saturating_add(unused).min(free).max(own);
         self.handshakes(places)
@@ -167,10 +169,10 @@ mod tests {
         };
         assert_eq!(
             beside(0, 18_686, 1 << 40),
-            19_936,
-            "what is reserved stays free"
+            18_686,
+            "what others need stays free"
         );
-        assert_eq!(beside(10_000, 18_686, 1 << 40), 9_936);
+        assert_eq!(beside(10_000, 18_686, 1 << 40), 8_686);
         assert_eq!(beside(18_686, 18_686, 1 << 40), 1_250);
         assert_eq!(beside(100, 500, 1 << 40), 1_650);
         assert_eq!(beside(0, 18_686, 1 << 30), 2_048);

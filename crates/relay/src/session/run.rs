@@ -46,9 +46,6 @@ impl<S: Transport, H: Handler> Future for Session<S, H> {
             if gather {
                 break;
             }
-            if read.is_none() {
-                me.turns.ran_dry();
-            }
             if read.is_none() && me.settled() && me.armed(cx) {
                 return Poll::Pending;
             }
@@ -243,7 +240,10 @@ impl<S: Transport, H: Handler> Session<S, H> {
             let mut unfilled =
                 ReadBuf::new(&mut buffer[..allowed.min(self.decoder.read_ahead_bytes())]);
             match Pin::new(&mut self.socket).poll_read(cx, &mut unfilled) {
-                Poll::Pending => return None,
+                Poll::Pending => {
+                    self.turns.ran_dry();
+                    return None;
+                }
                 Poll::Ready(Ok(())) if unfilled.filled().is_empty() => self.ended("end of stream"),
                 Poll::Ready(Ok(())) => {
                     let bytes = unfilled.filled().len();
@@ -264,8 +264,8 @@ impl<S: Transport, H: Handler> Session<S, H> {
         cx: &mut Context<'_>,
         now: Millis,
     ) -> Option<Option<usize>> {
-        let (message, room) = self.decoder.room()?;
-        let mut unfilled = message.limit(room.min(allowed));
+        let (message, room) = self.decoder.room(allowed)?;
+        let mut unfilled = message.limit(room);
         let read = pin!(self.socket.read_buf(&mut unfilled)).poll(cx);
         let bytes = match &read {
             Poll::Ready(Ok(bytes)) => *bytes,
@@ -277,16 +277,21 @@ impl<S: Transport, H: Handler> Session<S, H> {
                 let flow = event.and_then(|event| self.event(event, now));
                 finished = flow.is_some();
                 let beyond = beyond.as_mut_slice();
-                let paused = match flow {
-                    Some(Flow::Pause) => Bytes::copy_from_slice(beyond),
-                    _ => self.take_bytes(beyond, now),
-                };
-                self.early = Some(paused).filter(|rest| !rest.is_empty());
+                if !beyond.is_empty() {
+                    let paused = match flow {
+                        Some(Flow::Pause) => Bytes::copy_from_slice(beyond),
+                        _ => self.take_bytes(beyond, now),
+                    };
+                    self.early = Some(paused).filter(|rest| !rest.is_empty());
+                }
             }
             Err(error) => self.broken(&error, now),
         }
         match read {
-            Poll::Pending => return Some(None),
+            Poll::Pending => {
+                self.turns.ran_dry();
+                return Some(None);
+            }
             Poll::Ready(Ok(0)) => self.ended("end of stream"),
             Poll::Ready(Ok(_)) => {
                 self.count(|metrics, leg| metrics.received(leg, bytes));

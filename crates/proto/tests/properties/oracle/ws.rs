@@ -67,7 +67,7 @@ pub(crate) fn decode_to_place(limit: usize, mut wire: &[u8], cuts: &[usize]) -> 
     while !wire.is_empty() {
         let most = cuts.next().unwrap_or(usize::MAX).min(wire.len());
         let mut ahead;
-        if let Some((message, room)) = decoder.room() {
+        if let Some((message, room)) = decoder.room(most) {
             let (part, rest) = wire.split_at(most.min(room));
             wire = rest;
             received += part.len();

@@ -334,7 +334,7 @@ fn write_limits(page: &mut Page, gauges: &Gauges) {
         [name!("handshakes"), name!("handshakes_limit")],
         [
             "Connections that count against --max-handshakes now",
-            "--max-handshakes",
+            "--max-handshakes; by default it moves with the descriptors that connections do not use",
         ],
         gauges.handshakes,
     );
