@@ -85,7 +85,7 @@ def settings_file():
     names = {name for name, _ in shown}
     demand(names == every, f"relay.toml lacks {sorted(every - names)}, and knows of {sorted(names - every)}")
     for name, value in re.findall(r"^#([a-z-]+) = (.*)$", text, re.M):
-        derived = re.search(rf"^{name} = .*# default: from this machine$", listed, re.M)
+        derived = re.search(rf"^{name} = .*# default: from this machine\b", listed, re.M)
         default = defaults.get(name)
         if default not in (None, "") and not derived and name != "insecure-listen":
             value = tomllib.loads(f"v = {value}")["v"]
