@@ -189,8 +189,9 @@ fn write_messages(
     };
     let mut lines = String::new();
     while let Ok(first) = messages.recv() {
-        let (mut pause, mut count) = (true, 0);
-        for message in std::iter::once(first).chain(messages.try_iter()) {
+        let mut count = 0;
+        let waiting = std::iter::once(first).chain(messages.try_iter());
+        for message in waiting.take(MANY_LINES) {
             match message {
                 Message::Line(line) => lines.push_str(&line),
                 Message::Flushed(flushed) => {
@@ -199,17 +200,15 @@ fn write_messages(
                     let _ = flushed.send(());
                 }
             }
-            count += 1;
-            // Many may come in a pause, and the queue must not fill meanwhile.
-            pause &= count < MANY_LINES;
             if lines.len() >= WRITE_BYTES {
-                pause = false;
-                break;
+                write(&mut lines);
             }
+            count += 1;
         }
         lines += &lost_line();
         write(&mut lines);
-        if pause {
+        // Many may come in a pause, and the queue must not fill meanwhile.
+        if count < MANY_LINES {
             std::thread::sleep(PAUSE);
         }
     }
