@@ -52,6 +52,15 @@ impl Ids {
         .into_bytes()
     }
 
+    /// The upgrade request of a binary that keeps its phones when its connection breaks, and comes back.
+    pub(crate) fn resuming(&self, number: usize) -> Vec<u8> {
+        let mut request = self.request(Leg::Binary, number);
+        request.truncate(request.len() - 2);
+        let instance = format!("{}: {}-{number}\r\n\r\n", headers::INSTANCE, self.0);
+        request.extend_from_slice(instance.as_bytes());
+        request
+    }
+
     /// Leg and server-id of the member of a crowd with this number: a binary, then its phones.
     pub(crate) fn member(number: usize) -> (Leg, usize) {
         match number % (PHONES + 1) {

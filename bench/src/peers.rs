@@ -184,6 +184,20 @@ impl<'a> Peers<'a> {
         binaries.into_iter().try_for_each(|index| self.lost(index))
     }
 
+    /// Every phone that was answered says something more, and waits for the answer to that.
+    pub(crate) fn speak(&mut self) -> io::Result<()> {
+        for index in self.of(Leg::Phone).collect::<Vec<_>>() {
+            let peer = &mut self.peers[index];
+            if peer.phase == Phase::Answered {
+                peer.phase = Phase::Up;
+                self.answered -= 1;
+                peer.out.extend_from_slice(&self.word);
+                peer.flush()?;
+            }
+        }
+        Ok(())
+    }
+
     /// From now on first dials count: those that come to nothing are not to look as if the peers had dialled later.
     pub(crate) fn mark(&mut self) {
         self.last_dial = Instant::now();

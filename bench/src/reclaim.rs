@@ -29,46 +29,69 @@ fn at_once() -> Habit {
     }
 }
 
-/// From the crash to the first answer, p50 and p99.
+/// What the daemons lose.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Lost {
+    /// Everything: phones are told to begin anew.
+    Process,
+    /// Their connections: they say so when they come back, and their phones stay.
+    Connection,
+}
+
+/// From the crash, or the loss of the daemons' connections, to the first answer, p50 and p99.
 pub(crate) fn run(bench: &Bench) -> io::Result<Vec<Row>> {
-    let runs = bench.repeat("relay and floor", || {
-        Ok((relay(bench)?, floor(&bench.scale)?))
+    let runs = bench.repeat("relay and floor, then resumes", || {
+        let crash = relay(bench, Lost::Process)?;
+        let floor = floor(&bench.scale)?;
+        Ok((crash, floor, relay(bench, Lost::Connection)?))
     })?;
-    let row = |percent: f64| {
-        let ours = runs
-            .iter()
-            .map(|((times, _), _)| percentile(times, percent));
-        let floor = runs.iter().map(|(_, times)| percentile(times, percent));
+    let row = |what: &str, percent: f64, times: fn(&Run) -> &(Vec<f64>, Load)| {
+        let ours = runs.iter().map(|run| percentile(&times(run).0, percent));
         let servers = bench.scale.crashing;
         let phones = servers * PHONES;
-        let name = format!("reclaim of {servers} ids, {phones} phones, p{percent}");
-        Row::new(name, "ms", ours.collect())
-            .floor(floor.collect())
-            .loads(runs.iter().map(|((_, load), _)| *load))
+        let name = format!("{what} of {servers} ids, {phones} phones, p{percent}");
+        Row::new(name, "ms", ours.collect()).loads(runs.iter().map(|run| times(run).1))
     };
+    let reclaim = |percent: f64| {
+        let floor = runs.iter().map(|(_, times, _)| percentile(times, percent));
+        row("reclaim", percent, |run| &run.0).floor(floor.collect())
+    };
+    let resume = |percent: f64| row("resume", percent, |run| &run.2);
+    let target = Target::median(15.0, Some(8.0));
     Ok(vec![
-        row(50.0).published(28.0, 28.0),
-        row(99.0)
-            .published(63.0, 63.0)
-            .target(Target::median(15.0, Some(8.0))),
+        reclaim(50.0).published(28.0, 28.0),
+        reclaim(99.0).published(63.0, 63.0).target(target),
+        resume(50.0),
+        resume(99.0)
+            .target(target)
+            .note("the daemons lose their connections, not their sessions: only they dial again"),
     ])
 }
 
-/// Milliseconds from the crash until each phone got an answer from the daemon that returned.
-fn relay(bench: &Bench) -> io::Result<(Vec<f64>, Load)> {
+/// A reclaim, its floor, a resume: milliseconds for each phone.
+type Run = ((Vec<f64>, Load), Vec<f64>, (Vec<f64>, Load));
+
+/// Milliseconds from the loss until each phone got an answer from the daemon that returned.
+fn relay(bench: &Bench, lost: Lost) -> io::Result<(Vec<f64>, Load)> {
     let server = bench.subject.start(&[])?;
     let ids = Ids::new("reclaim");
     let all = (0..bench.scale.crashing).flat_map(|id| {
         let legs = std::iter::once(Leg::Binary).chain([Leg::Phone; PHONES]);
         legs.map(move |leg| (leg, id))
     });
-    let all = all.map(|(leg, id)| (leg, ids.request(leg, id)));
+    let all = all.map(|(leg, id)| match (leg, lost) {
+        (Leg::Binary, Lost::Connection) => (leg, ids.resuming(id)),
+        _ => (leg, ids.request(leg, id)),
+    });
     let mut peers = Peers::new(Dialler::new(server.addr), None, at_once(), all)?;
     peers.connect(PATIENCE)?;
     let phones = peers.phones();
     let crash = Instant::now();
     let ((), load) = server.load(|| {
         peers.crash_binaries()?;
+        if lost == Lost::Connection {
+            peers.speak()?;
+        }
         peers.until_answered(phones, PATIENCE)
     })?;
     Ok((since(crash, &peers), load))
