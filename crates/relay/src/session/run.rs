@@ -158,14 +158,20 @@ impl<S: Transport, H: Handler> Session<S, H> {
         }
     }
 
-    /// Accounts for the items that are on the wire.
+    /// Accounts for the items that are on the wire: in the outbox first, then each for itself.
     fn complete_written(&mut self, now: Millis) {
+        // Dropping an item gives its sender credit, and may wake it: it has to find the room that there is, or it would be
+        // closed for an outbox that is full no more.
+        let written_bytes = self.writer.written_bytes();
+        if written_bytes > 0 {
+            self.peer.lock().outbox.written(written_bytes);
+        }
         let mut directed = None;
-        let mut charged_bytes = 0;
         while let Some((item, cost)) = self.writer.pop_written() {
             self.life.write_advanced(now);
             self.write_blocked = false;
-            charged_bytes += cost;
+            // Before the item and its credit are dropped: while a frame is not in flight any more and not yet numbered, a
+            // resume would take it for one that has arrived.
             self.handler.written(&item, cost);
             if let Some(read_at) = item.read_at {
                 let age = read_at.age(self.clock);
@@ -174,9 +180,6 @@ impl<S: Transport, H: Handler> Session<S, H> {
             if let Meaning::Directive { code, .. } = item.meaning {
                 directed = Some(code);
             }
-        }
-        if charged_bytes > 0 {
-            self.peer.lock().outbox.written(charged_bytes);
         }
         // Not before the last of them is popped: closing looks at what is written in part.
         if let Some(code) = directed {
@@ -415,5 +418,97 @@ impl<S: Transport, H: Handler> Session<S, H> {
             self.timer.as_mut().reset(self.clock.instant(deadline));
         }
         self.timer.as_mut().poll(cx).is_pending()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::Clock;
+    use crate::observe::metrics::Metrics;
+    use crate::router::{SlotHash, Table};
+    use crate::session::Start;
+    use crate::session::budget::QueueBudget;
+    use crate::session::item::Credit;
+    use crate::session::peer::{Leg, Peer};
+    use relay_core::{Conn, Outbox, ServerId, SessionPolicy};
+    use relay_proto::ws::{Limits, Opcode, Payload, Utf8};
+    use std::collections::VecDeque;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::task::{Wake, Waker};
+    use tokio::io::{Empty, empty};
+
+    /// Takes everything, and says nothing.
+    impl Transport for Empty {}
+
+    struct Mute;
+
+    impl Handler for Mute {
+        fn metrics(&self) -> Option<&Metrics> {
+            None
+        }
+
+        fn message(&mut self, _: Opcode, _: Payload<'_>) -> Result<Flow, Cause> {
+            Ok(Flow::Continue)
+        }
+
+        fn may_read(&mut self, _: usize) -> usize {
+            0
+        }
+
+        fn left(&mut self, _: &End, _: VecDeque<(Item, usize)>) {}
+    }
+
+    /// A sender that looks, when it is woken, how full the outbox is.
+    struct Sender {
+        outbox_of: Arc<Peer>,
+        found_bytes: AtomicUsize,
+    }
+
+    impl Wake for Sender {
+        fn wake(self: Arc<Self>) {
+            let found_bytes = self.outbox_of.queued_bytes();
+            self.found_bytes.store(found_bytes, Ordering::Relaxed);
+        }
+    }
+
+    fn peer(leg: Leg) -> Arc<Peer> {
+        let table = Arc::new(Table::new(ServerId::new("home"), SlotHash::default()));
+        let outbox = Outbox::new(1 << 20, Arc::new(QueueBudget::new(1 << 20)));
+        let (conn_id, label) = (String::new(), String::new());
+        Arc::new(Peer::new(Conn(1), leg, table, conn_id, "", label, outbox))
+    }
+
+    #[tokio::test]
+    async fn whom_a_written_frame_wakes_finds_its_room() {
+        let binary = peer(Leg::Binary { resumable: false });
+        let phone = peer(Leg::Phone { suffix: 1 });
+        let sender = Arc::new(Sender {
+            outbox_of: binary.clone(),
+            found_bytes: AtomicUsize::new(usize::MAX),
+        });
+        phone.waker.register(&Waker::from(sender.clone()));
+        phone.window_full.store(true, Ordering::SeqCst);
+        for frame in [&b"1"[..], b"2"] {
+            let credit = Credit::take(&phone, frame.len(), 0);
+            let item = Item::envelope(b"", Payload::Owned(frame.to_vec()), credit);
+            assert_eq!(binary.push(item, frame.len()), Ok(()));
+        }
+        let mut session = pin!(Session::new(Start {
+            peer: binary,
+            socket: empty(),
+            handler: Mute,
+            limits: Limits {
+                message_bytes: 1024,
+                utf8: Utf8::Every,
+            },
+            policy: SessionPolicy::default(),
+            clock: Clock::start(),
+            early: Bytes::new(),
+        }));
+        let mut cx = Context::from_waker(Waker::noop());
+        assert!(session.as_mut().poll(&mut cx).is_pending());
+        assert_eq!(sender.found_bytes.load(Ordering::Relaxed), 0);
     }
 }

@@ -90,6 +90,16 @@ impl Writer {
         items
     }
 
+    /// What the items had cost of the outbox that are written to their last byte.
+    pub(super) fn written_bytes(&self) -> usize {
+        let mut offset = self.offset;
+        let written = self.items.iter().map_while(|(item, cost)| {
+            offset = offset.checked_sub(item.len())?;
+            Some(cost)
+        });
+        written.sum()
+    }
+
     /// The next item that is written to its last byte.
     pub(super) fn pop_written(&mut self) -> Option<(Item, usize)> {
         let (front, _) = self.items.front()?;
