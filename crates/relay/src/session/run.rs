@@ -1,7 +1,7 @@
 //! The loop of a session: obey, write, read, look at the clock, until nothing moves.
 
 use super::item::{Item, Meaning};
-use super::{End, Flow, Gather, Handler, Phase, Session, Transport};
+use super::{End, Flow, Handler, Phase, Session, Transport};
 use crate::observe::metrics::Direction;
 use bytes::{BufMut, Bytes};
 use relay_core::limits::QUEUE_FREE_BYTES;
@@ -14,10 +14,6 @@ use std::pin::{Pin, pin};
 use std::task::{Context, Poll};
 use tokio::io::{AsyncReadExt, ReadBuf};
 
-/// What waits to be written goes out at once from here on: more in one system call gains nothing, and it is still in a
-/// near cache.
-const GATHERED_BYTES: usize = 64 * 1024;
-
 /// Reads in a row, if they are short.
 const ROUNDS: usize = 8;
 
@@ -29,7 +25,10 @@ impl<S: Transport, H: Handler> Future for Session<S, H> {
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let me = self.get_mut();
         me.peer.waker.register(cx.waker());
-        let gather = me.gathers();
+        let peer = &me.peer;
+        let gather = me.phase == Phase::Open
+            && me.writer.is_empty()
+            && me.gather.waits(|| peer.queued_bytes());
         let mut taken_bytes = 0;
         let turn_bytes = me.turns.bytes(me.peer.leg.is_phone());
         for _ in 0..ROUNDS {
@@ -61,20 +60,6 @@ impl<S: Transport, H: Handler> Future for Session<S, H> {
 }
 
 impl<S: Transport, H: Handler> Session<S, H> {
-    /// Whether to let everybody who can run now run first, where the last write had several items. The runtime runs a task
-    /// that was woken by another at once, when a single item is there; those that are about to come go out with the
-    /// same system call.
-    fn gathers(&mut self) -> bool {
-        let due = self.gather == Gather::Due
-            && self.phase == Phase::Open
-            && self.writer.is_empty()
-            && (1..GATHERED_BYTES).contains(&self.peer.lock().outbox.queued_bytes());
-        if due {
-            self.gather = Gather::Done;
-        }
-        due
-    }
-
     /// Writes until the socket is full or nothing waits.
     fn write(&mut self, cx: &mut Context<'_>, now: Millis) {
         loop {
@@ -91,10 +76,7 @@ impl<S: Transport, H: Handler> Session<S, H> {
                 let Some(last) = last else { break };
                 self.writer.push_control(last);
             }
-            self.gather = match self.writer.has_several() {
-                true => Gather::Due,
-                false => Gather::Off,
-            };
+            self.gather.writes(self.writer.len());
             match self.writer.poll_write(&mut self.socket, cx) {
                 Poll::Ready(Ok(bytes)) => {
                     self.count(|metrics, leg| metrics.sent(leg, bytes));

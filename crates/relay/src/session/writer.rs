@@ -33,8 +33,9 @@ impl Writer {
         self.items.is_empty()
     }
 
-    pub(super) fn has_several(&self) -> bool {
-        self.items.len() > 1
+    /// Items that are not written to their last byte.
+    pub(super) fn len(&self) -> usize {
+        self.items.len()
     }
 
     /// Whether an item is written in part.
