@@ -4,7 +4,7 @@
 //! A `Session` is a small future with a task of its own. It decides nothing: when to ping, close
 //! or give up is said by [`relay_core::Session`], where frames go by the `Handler` of its leg. It
 //! reads into a buffer shared by all sessions of a worker thread, so that an idle connection keeps
-//! no buffer at all.
+//! no buffer at all; only the rest of a large message is read to where it stays.
 
 pub(crate) mod binary;
 pub(crate) mod budget;
