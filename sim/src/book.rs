@@ -1,5 +1,6 @@
 //! What daemons and phones know: the truth that the relay is measured against.
 
+use crate::actor::Who;
 use crate::history::History;
 use crate::message::Session;
 use crate::net::Dialled;
@@ -59,6 +60,50 @@ impl Conn {
     }
 }
 
+/// All connections of one daemon's process, or of one phone.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Conns {
+    /// The last one lives, as far as its owner knows.
+    pub(crate) is_open: bool,
+    /// In their order.
+    pub(crate) all: Vec<Conn>,
+}
+
+impl Conns {
+    /// The number of the last one, counted from 1.
+    pub(crate) fn number(&self) -> u64 {
+        self.all.len() as u64
+    }
+
+    /// A new one.
+    pub(crate) fn begin(&mut self, conn: Conn) {
+        self.is_open = true;
+        self.all.push(conn);
+    }
+
+    /// The last one's end, if it has not ended before.
+    pub(crate) fn end(&mut self, at_ms: u64, how: How) {
+        let was_open = std::mem::take(&mut self.is_open);
+        if let Some(conn) = self.all.last_mut().filter(|_| was_open) {
+            conn.end = Some(End { at_ms, how });
+        }
+    }
+
+    /// Its owner does not take what comes by the last one.
+    pub(crate) fn slow(&mut self) {
+        if let Some(conn) = self.all.last_mut() {
+            conn.slow = true;
+        }
+    }
+
+    /// A frame or a notice came by the last one.
+    pub(crate) fn prove(&mut self, now_ms: u64) {
+        if let Some(conn) = self.all.last_mut() {
+            conn.proven_ms.get_or_insert(now_ms);
+        }
+    }
+}
+
 /// What a daemon's process knows of one session.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Spoken {
@@ -89,10 +134,8 @@ pub(crate) struct Daemon {
     pub(crate) rival: bool,
     /// It has ended.
     pub(crate) ended: bool,
-    /// Connected, as far as it knows.
-    pub(crate) connected: bool,
-    /// All its connections.
-    pub(crate) conns: Vec<Conn>,
+    /// Its connections.
+    pub(crate) conns: Conns,
     /// Its sessions.
     pub(crate) sessions: BTreeMap<Session, Spoken>,
 }
@@ -102,10 +145,8 @@ pub(crate) struct Daemon {
 pub(crate) struct Phone {
     /// The server-id it dials, by number.
     pub(crate) server: usize,
-    /// Connected, as far as it knows.
-    pub(crate) connected: bool,
     /// Its sessions are its connections, in order.
-    pub(crate) conns: Vec<Conn>,
+    pub(crate) conns: Conns,
     /// Frames sent in the present session.
     pub(crate) sent: u64,
     /// The number of the next frame of the present session.
@@ -135,6 +176,16 @@ pub(crate) struct Inner {
     pub(crate) lost_down: u64,
     /// The faults are over.
     pub(crate) calm: bool,
+}
+
+impl Inner {
+    /// The connections of one.
+    pub(crate) fn conns(&mut self, who: Who) -> &mut Conns {
+        match who {
+            Who::Daemon(process) => &mut self.daemons.entry(process).or_default().conns,
+            Who::Phone(number) => &mut self.phones[number].conns,
+        }
+    }
 }
 
 /// The book; cheap to clone.

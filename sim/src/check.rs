@@ -49,7 +49,7 @@ pub(crate) fn whole(book: &Book) {
     let inner = book.open();
     let mut wrong = Vec::new();
     for (number, phone) in inner.phones.iter().enumerate() {
-        for (n, conn) in phone.conns.iter().enumerate() {
+        for (n, conn) in phone.conns.all.iter().enumerate() {
             let session = (number, n as u64 + 1);
             if let Err(what) = phone_end(&inner, phone, session, conn) {
                 wrong.push((
@@ -61,7 +61,7 @@ pub(crate) fn whole(book: &Book) {
     }
     for (process, daemon) in &inner.daemons {
         let name = format!("daemon {}/{process}", daemon.server);
-        for conn in &daemon.conns {
+        for conn in &daemon.conns.all {
             if let Err(what) = daemon_end(&inner, *process, daemon, conn) {
                 wrong.push((name.clone(), what));
             }
@@ -88,7 +88,14 @@ fn in_table(legs: Legs, code: u16, reason: &str) -> Option<Cause> {
     causes.find(|cause| !matches!(cause, Cause::Directive(_) | Cause::DirectiveOverflow(_)))
 }
 
-fn phone_end(inner: &Inner, phone: &Phone, session: Session, conn: &Conn) -> Result<(), String> {
+/// Whether a connection ended as it may: with a Close that somebody `asked` for, or that the relay `may` send now.
+fn end(
+    inner: &Inner,
+    legs: Legs,
+    conn: &Conn,
+    asked: impl FnOnce(u16, &str) -> bool,
+    may: impl FnOnce(Cause, u64) -> bool,
+) -> Result<(), String> {
     let Some(end) = &conn.end else { return Ok(()) };
     let excuse = conn.excuse();
     let (code, reason) = match &end.how {
@@ -97,25 +104,18 @@ fn phone_end(inner: &Inner, phone: &Phone, session: Session, conn: &Conn) -> Res
         How::Broken(what) => return Err(format!("ended without a Close: {what}")),
         How::Close(code, reason) => (*code, reason.as_str()),
     };
-    if inner.directives.contains(&(session, code)) && ["", "phone backlog full"].contains(&reason) {
+    if asked(code, reason) {
         return Ok(());
     }
-    let fine = match in_table(Legs::Phone, code, reason) {
+    let fine = match in_table(legs, code, reason) {
         None => {
             return Err(format!(
-                "no daemon asked for {code} {reason:?}, and no relay may"
+                "nobody asked for {code} {reason:?}, and no relay may"
             ));
         }
         Some(Cause::ShuttingDown) => shutting_down(inner, conn, end.at_ms),
-        Some(Cause::BacklogFull) => true,
         Some(Cause::HeartbeatTimeout | Cause::MessageTooSlow) => excuse.is_some(),
-        Some(
-            Cause::NoServer
-            | Cause::BinaryReclaimed
-            | Cause::BinaryDidNotReturn
-            | Cause::BinaryAway,
-        ) => !daemon_was_there(inner, phone.server, conn.dialled.at_ms, end.at_ms),
-        Some(_) => false,
+        Some(cause) => may(cause, end.at_ms),
     };
     match fine {
         true => Ok(()),
@@ -125,13 +125,29 @@ fn phone_end(inner: &Inner, phone: &Phone, session: Session, conn: &Conn) -> Res
     }
 }
 
+fn phone_end(inner: &Inner, phone: &Phone, session: Session, conn: &Conn) -> Result<(), String> {
+    let asked = |code, reason: &str| {
+        let of_directive = ["", "phone backlog full"].contains(&reason);
+        of_directive && inner.directives.contains(&(session, code))
+    };
+    let may = |cause, at_ms| match cause {
+        Cause::BacklogFull => true,
+        Cause::NoServer
+        | Cause::BinaryReclaimed
+        | Cause::BinaryDidNotReturn
+        | Cause::BinaryAway => !daemon_was_there(inner, phone.server, conn.dialled.at_ms, at_ms),
+        _ => false,
+    };
+    end(inner, Legs::Phone, conn, asked, may)
+}
+
 /// Whether one connection of a daemon of this server-id, to which nothing was done, outlasted all of this time.
 fn daemon_was_there(inner: &Inner, server: usize, from_ms: u64, to_ms: u64) -> bool {
     let daemons = inner
         .daemons
         .values()
         .filter(|daemon| daemon.server == server);
-    daemons.flat_map(|daemon| &daemon.conns).any(|conn| {
+    daemons.flat_map(|daemon| &daemon.conns.all).any(|conn| {
         let until = conn.end.as_ref().map_or(u64::MAX, |end| end.at_ms);
         let proven = conn.proven_ms.is_some_and(|at| at <= from_ms);
         conn.excuse().is_none() && proven && until > to_ms + MARGIN_MS
@@ -144,31 +160,12 @@ fn shutting_down(inner: &Inner, conn: &Conn, end_ms: u64) -> bool {
 }
 
 fn daemon_end(inner: &Inner, process: u64, daemon: &Daemon, conn: &Conn) -> Result<(), String> {
-    let Some(end) = &conn.end else { return Ok(()) };
-    let excuse = conn.excuse();
-    let (code, reason) = match &end.how {
-        How::Quit | How::Killed => return Ok(()),
-        How::Broken(_) if excuse.is_some() => return Ok(()),
-        How::Broken(what) => return Err(format!("ended without a Close: {what}")),
-        How::Close(code, reason) => (*code, reason.as_str()),
+    let may = |cause, at_ms| match cause {
+        Cause::AlreadyClaimed => rival_was_there(inner, process, daemon.server, conn, at_ms),
+        Cause::Displaced => conn.excuse().is_some(),
+        _ => false,
     };
-    let fine = match in_table(Legs::Binary, code, reason) {
-        None => return Err(format!("no relay may end it with {code} {reason:?}")),
-        Some(Cause::ShuttingDown) => shutting_down(inner, conn, end.at_ms),
-        Some(Cause::AlreadyClaimed) => {
-            rival_was_there(inner, process, daemon.server, conn, end.at_ms)
-        }
-        Some(Cause::HeartbeatTimeout | Cause::Displaced | Cause::MessageTooSlow) => {
-            excuse.is_some()
-        }
-        Some(_) => false,
-    };
-    match fine {
-        true => Ok(()),
-        false => Err(format!(
-            "must not end with {code} {reason:?} (excuse: {excuse:?})"
-        )),
-    }
+    end(inner, Legs::Binary, conn, |_, _| false, may)
 }
 
 /// Whether another process was connected when this one was told so: nobody else can have answered the probe.
@@ -178,7 +175,7 @@ fn rival_was_there(inner: &Inner, process: u64, server: usize, conn: &Conn, end_
         .iter()
         .filter(|(number, _)| **number != process);
     let others = others.filter(|(_, other)| other.server == server);
-    others.flat_map(|(_, other)| &other.conns).any(|other| {
+    others.flat_map(|(_, other)| &other.conns.all).any(|other| {
         let until = other.end.as_ref().map_or(u64::MAX, |end| end.at_ms);
         other.dialled.at_ms <= end_ms && until >= conn.dialled.at_ms
     })
@@ -189,7 +186,7 @@ fn notice(inner: &Inner, session: Session, spoken: &Spoken) -> Result<(), String
     let Some(code) = spoken.notice else {
         return Ok(());
     };
-    let conn = &inner.phones[session.0].conns[session.1 as usize - 1];
+    let conn = &inner.phones[session.0].conns.all[session.1 as usize - 1];
     let Some(end) = &conn.end else {
         return match conn.excuse() {
             Some(_) => Ok(()),

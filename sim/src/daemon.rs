@@ -1,144 +1,83 @@
 //! A daemon's process: answers its phones, speaks by itself, and checks every frame and notice that comes.
 
+use crate::actor::{Actor, Exit, Home, Next, Order, Who};
 use crate::backoff::ladder;
-use crate::book::{Book, Conn, Daemon, End, How, Spoken};
+use crate::book::{Daemon, How, Spoken};
 use crate::message::{Down, Session, Up};
-use crate::net::{Dials, Host, Net};
+use crate::net::Dials;
 use crate::rng::Rng;
 use crate::traffic::Traffic;
-use relay_client::{AfterDrop, DaemonEvent, DaemonLink, Options, Stop};
+use relay_client::{AfterDrop, DaemonEvent, DaemonLink, Stop};
 use std::collections::BTreeMap;
 use std::time::Duration;
-use tokio::sync::mpsc;
-use tokio::time::{Instant, sleep_until};
-
-/// What a daemon is told to do.
-#[derive(Debug)]
-pub(crate) enum Order {
-    /// Take nothing that comes, for a while.
-    Pause(Duration),
-    /// Say a lot to one phone.
-    Flood,
-    /// Say nothing by itself any more.
-    Hush,
-    /// End without a Close; a new process starts after a while.
-    Crash(Duration),
-    /// Close; a new process starts after a while.
-    Restart(Duration),
-    /// Close, for good.
-    End,
-}
+use tokio::sync::mpsc::UnboundedReceiver;
 
 /// A process.
-pub(crate) struct Actor {
+pub(crate) struct Process {
     /// Its number.
-    pub(crate) process: u64,
+    pub(crate) number: u64,
     /// The number of its server-id.
     pub(crate) server: usize,
-    /// The server-id.
-    pub(crate) server_id: String,
     /// It names its process.
     pub(crate) resumable: bool,
     /// It should not be there.
     pub(crate) rival: bool,
-    /// Its machine.
-    pub(crate) host: Host,
-    /// The network.
-    pub(crate) net: Net,
-    /// Where it writes down what it knows.
-    pub(crate) book: Book,
-    /// Its chance.
-    pub(crate) rng: Rng,
-}
-
-/// Why a process ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Exit {
-    /// The next one starts after this time.
-    Again(Duration),
-    /// Another one holds the server-id.
-    Conflict,
-    /// For good.
-    End,
+    /// Where it runs.
+    pub(crate) home: Home,
 }
 
 /// Codes with which daemons end phones that may come back.
 const DIRECTIVES: [u16; 4] = [1000, 4408, 4410, 4413];
 
-impl Actor {
-    fn name(&self) -> String {
-        let kind = if self.rival { "rival" } else { "daemon" };
-        format!("{kind} {}/{}", self.server, self.process)
-    }
-
-    fn note(&self, what: impl AsRef<str>) {
-        self.book.history.note(&self.name(), what);
-    }
-
-    fn violation(&self, what: impl AsRef<str>) {
-        self.book.history.violation(&self.name(), what);
-    }
-
-    fn with<T>(&self, change: impl FnOnce(&mut Daemon) -> T) -> T {
-        let mut book = self.book.open();
-        change(book.daemons.entry(self.process).or_default())
-    }
-
+impl Process {
     /// Runs until it ends.
-    pub(crate) async fn run(mut self, orders: &mut mpsc::UnboundedReceiver<Order>) -> Exit {
-        self.with(|daemon| {
+    pub(crate) async fn run(mut self, orders: &mut UnboundedReceiver<Order>) -> Exit {
+        let book = self.home.book.clone();
+        {
+            let mut book = book.open();
+            let daemon = book.daemons.entry(self.number).or_default();
             daemon.server = self.server;
             daemon.resumable = self.resumable;
             daemon.rival = self.rival;
-        });
+        }
+        let kind = if self.rival { "rival" } else { "daemon" };
+        let name = format!("{kind} {}/{}", self.server, self.number);
         let dials = Dials::default();
-        let options = Options {
-            dialer: Some(self.net.dialer(self.host, dials.clone())),
-            ..Options::default()
-        };
-        let after_drop = match self.rng.percent(70) {
+        let after_drop = match self.home.rng.percent(70) {
             true => AfterDrop::AtOnce,
             false => AfterDrop::Wait,
         };
-        let mut builder = DaemonLink::builder("ws://relay.test", &self.server_id)
-            .options(options)
+        let mut builder = DaemonLink::builder("ws://relay.test", &self.home.server_id)
+            .options(self.home.options(&dials))
             .after_drop(after_drop)
-            .ladder(ladder(&mut self.rng));
+            .ladder(ladder(&mut self.home.rng));
         if self.resumable {
-            builder = builder.instance(&format!("process-{}", self.process));
+            builder = builder.instance(&format!("process-{}", self.number));
         }
         let Ok(link) = builder.start() else {
-            self.violation("cannot start");
+            book.history.violation(&name, "cannot start");
             return Exit::End;
         };
-        self.note(format!(
+        let traffic = Traffic::new(self.home.rng.fork());
+        let me = Actor::new(Who::Daemon(self.number), name, book.clone(), dials, traffic);
+        me.note(format!(
             "starts, {after_drop:?}{}",
             if self.resumable { ", resumable" } else { "" }
         ));
-        let mut program = Program {
-            traffic: Traffic::new(self.rng.fork()),
-            rng: self.rng.fork(),
-            paused_until: None,
-            slow_until_ms: 0,
-            next_send: Instant::now(),
-            hush: false,
-            dials,
+        let program = Program {
+            me,
+            link,
+            process: self.number,
+            server: self.server,
+            resumable: self.resumable,
+            rng: self.home.rng.fork(),
             names: BTreeMap::new(),
             order: Vec::new(),
         };
-        let exit = program.run(&self, link, orders).await;
-        self.with(|daemon| daemon.ended = true);
+        let exit = program.run(orders).await;
+        let mut book = book.open();
+        book.daemons.entry(self.number).or_default().ended = true;
         exit
-    }
-
-    fn ended(&self, how: How) {
-        let at_ms = self.book.history.ms();
-        self.with(|daemon| {
-            let was_connected = std::mem::take(&mut daemon.connected);
-            if let Some(conn) = daemon.conns.last_mut().filter(|_| was_connected) {
-                conn.end = Some(End { at_ms, how });
-            }
-        });
     }
 }
 
@@ -149,20 +88,13 @@ enum Reply {
     Nothing,
 }
 
-fn prove(daemon: &mut Daemon, now_ms: u64) {
-    if let Some(conn) = daemon.conns.last_mut() {
-        conn.proven_ms.get_or_insert(now_ms);
-    }
-}
-
 struct Program {
-    traffic: Traffic,
+    me: Actor,
+    link: DaemonLink,
+    process: u64,
+    server: usize,
+    resumable: bool,
     rng: Rng,
-    paused_until: Option<Instant>,
-    slow_until_ms: u64,
-    next_send: Instant,
-    hush: bool,
-    dials: Dials,
     /// Sessions by conn_id. `None`: a phone that went before it said anything.
     names: BTreeMap<String, Option<Session>>,
     /// The conn_ids in the order of their sessions' beginning.
@@ -170,131 +102,105 @@ struct Program {
 }
 
 impl Program {
-    async fn run(
-        &mut self,
-        me: &Actor,
-        mut link: DaemonLink,
-        orders: &mut mpsc::UnboundedReceiver<Order>,
-    ) -> Exit {
+    fn with<T>(&self, change: impl FnOnce(&mut Daemon) -> T) -> T {
+        let mut book = self.me.book.open();
+        change(book.daemons.entry(self.process).or_default())
+    }
+
+    async fn run(mut self, orders: &mut UnboundedReceiver<Order>) -> Exit {
         loop {
-            let connected = me.with(|daemon| daemon.connected);
-            let paused = self.paused_until;
-            tokio::select! {
-                biased;
-                order = orders.recv() => match order {
-                    Some(Order::Pause(time)) => {
-                        me.note(format!("takes nothing for {time:?}"));
-                        self.paused_until = Some(Instant::now() + time);
-                        me.with(|daemon| daemon.conns.iter_mut().last().map(|conn| conn.slow = true));
+            match self.me.next(orders, self.link.recv()).await {
+                Next::Flood => self.flood().await,
+                Next::Speak => self.speak().await,
+                Next::Leave { closes, exit } => {
+                    if closes {
+                        self.link.shutdown().await;
                     }
-                    Some(Order::Flood) => self.flood(me, &link).await,
-                    Some(Order::Hush) => self.hush = true,
-                    Some(Order::Crash(away)) => {
-                        me.note(format!("crashes; the next one in {away:?}"));
-                        me.ended(How::Killed);
-                        return Exit::Again(away);
-                    }
-                    Some(Order::Restart(away)) => {
-                        me.note(format!("quits; the next one in {away:?}"));
-                        me.ended(How::Quit);
-                        link.shutdown().await;
-                        return Exit::Again(away);
-                    }
-                    Some(Order::End) | None => {
-                        me.note("quits for good");
-                        me.ended(How::Quit);
-                        link.shutdown().await;
-                        return Exit::End;
-                    }
-                },
-                event = link.recv(), if paused.is_none() => match event {
-                    Some(DaemonEvent::Stopped { why: Stop::Conflict }) => {
-                        let at_ms = me.book.history.ms();
-                        me.note(format!("gives up after too many conflicts at {at_ms} ms"));
-                        me.ended(How::Close(4409, "server-id already claimed".to_owned()));
-                        return Exit::Conflict;
-                    }
-                    Some(event) => self.take(me, &link, event).await,
-                    None => return Exit::Again(Duration::from_secs(1)),
-                },
-                () = sleep_until(paused.unwrap_or_else(Instant::now)), if paused.is_some() => {
-                    self.paused_until = None;
-                    self.slow_until_ms = me.book.history.ms();
+                    return exit;
                 }
-                () = sleep_until(self.next_send), if connected && !self.hush => {
-                    self.next_send = Instant::now() + self.traffic.pause();
-                    self.speak(me, &link).await;
+                Next::Event(None) => return Exit::Again(Duration::from_secs(1)),
+                Next::Event(Some(DaemonEvent::Stopped {
+                    why: Stop::Conflict,
+                })) => {
+                    let at_ms = self.me.book.history.ms();
+                    let text = format!("gives up after too many conflicts at {at_ms} ms");
+                    self.me.note(text);
+                    let reason = "server-id already claimed".to_owned();
+                    self.me.ended(How::Close(4409, reason));
+                    return Exit::Conflict;
                 }
+                Next::Event(Some(event)) => self.take(event).await,
             }
         }
     }
 
     /// One of its sessions that goes on.
-    fn choose(&mut self, me: &Actor) -> Option<(String, Session)> {
-        me.with(|daemon| {
-            let open = |session: &Session| {
-                let spoken = &daemon.sessions[session];
-                spoken.directed.is_none() && spoken.notice.is_none()
-            };
-            self.order.retain(|(_, session)| open(session));
-        });
+    fn choose(&mut self) -> Option<(String, Session)> {
+        let mut book = self.me.book.open();
+        let daemon = book.daemons.entry(self.process).or_default();
+        let open = |session: &Session| {
+            let spoken = &daemon.sessions[session];
+            spoken.directed.is_none() && spoken.notice.is_none()
+        };
+        self.order.retain(|(_, session)| open(session));
         self.rng.choose(&self.order).cloned()
     }
 
     /// Eight megabytes: twice what a phone's outbox holds.
-    async fn flood(&mut self, me: &Actor, link: &DaemonLink) {
-        let Some((conn_id, session)) = self.choose(me) else {
+    async fn flood(&mut self) {
+        let Some((conn_id, session)) = self.choose() else {
             return;
         };
-        me.note(format!("floods {session:?}"));
+        self.me.note(format!("floods {session:?}"));
         // Meanwhile it takes nothing.
-        me.with(|daemon| daemon.conns.iter_mut().last().map(|conn| conn.slow = true));
+        self.me.falls_behind();
         for _ in 0..100 {
-            self.say(me, link, &conn_id, session, None, 80_000).await;
+            self.say(&conn_id, session, None, 80_000).await;
         }
-        self.slow_until_ms = me.book.history.ms();
+        self.me.caught_up();
     }
 
     /// Something of the daemon's own for one of its phones, or its end.
-    async fn speak(&mut self, me: &Actor, link: &DaemonLink) {
-        let Some((conn_id, session)) = self.choose(me) else {
+    async fn speak(&mut self) {
+        let Some((conn_id, session)) = self.choose() else {
             return;
         };
-        if !me.book.open().calm && self.rng.percent(4) {
-            return self.direct(me, link, &conn_id, session).await;
+        let calm = self.me.book.open().calm;
+        if !calm && self.rng.percent(4) {
+            return self.direct(&conn_id, session).await;
         }
-        for pad in self.traffic.frames() {
-            self.say(me, link, &conn_id, session, None, pad).await;
+        for pad in self.me.traffic.frames() {
+            self.say(&conn_id, session, None, pad).await;
         }
     }
 
-    async fn direct(&mut self, me: &Actor, link: &DaemonLink, conn_id: &str, session: Session) {
+    async fn direct(&mut self, conn_id: &str, session: Session) {
         let code = *self.rng.pick(&DIRECTIVES);
-        me.note(format!("ends {session:?} with {code}"));
+        self.me.note(format!("ends {session:?} with {code}"));
         let frame = self
             .rng
             .percent(50)
-            .then(|| self.down(me, session, None, 40).text());
-        me.book.open().directives.insert((session, code));
-        me.with(|daemon| {
-            let connection = daemon.conns.len() as u64;
+            .then(|| self.down(session, None, 40).text());
+        self.me.book.open().directives.insert((session, code));
+        self.with(|daemon| {
+            let connection = daemon.conns.number();
             if let Some(spoken) = daemon.sessions.get_mut(&session) {
                 spoken.directed = Some(code);
                 spoken.directed_on = connection;
             }
         });
         let frame = frame.as_ref().map(String::as_bytes);
-        let _ = link.close_phone(conn_id, frame, code).await;
+        let _ = self.link.close_phone(conn_id, frame, code).await;
     }
 
-    fn down(&self, me: &Actor, session: Session, answers: Option<u64>, pad: usize) -> Down {
-        me.with(|daemon| {
+    fn down(&self, session: Session, answers: Option<u64>, pad: usize) -> Down {
+        self.with(|daemon| {
             let spoken = daemon.sessions.entry(session).or_default();
             let number = spoken.sent;
             spoken.sent += 1;
             Down {
                 session,
-                process: me.process,
+                process: self.process,
                 number,
                 since: spoken.sent_before,
                 answers,
@@ -303,102 +209,78 @@ impl Program {
         })
     }
 
-    async fn say(
-        &self,
-        me: &Actor,
-        link: &DaemonLink,
-        conn_id: &str,
-        session: Session,
-        answers: Option<u64>,
-        pad: usize,
-    ) {
-        let down = self.down(me, session, answers, pad);
-        let _ = link.send(conn_id, down.text().as_bytes()).await;
+    async fn say(&self, conn_id: &str, session: Session, answers: Option<u64>, pad: usize) {
+        let down = self.down(session, answers, pad);
+        let _ = self.link.send(conn_id, down.text().as_bytes()).await;
     }
 
-    async fn take(&mut self, me: &Actor, link: &DaemonLink, event: DaemonEvent) {
+    async fn take(&mut self, event: DaemonEvent) {
         match event {
             DaemonEvent::Connected { attempt } => {
-                let conn = Conn::of(self.dials.next(), self.slow_until_ms);
-                me.note(format!(
-                    "connected on #{}, dial {attempt}",
-                    conn.dialled.number
-                ));
-                me.with(|daemon| {
-                    daemon.connected = true;
-                    daemon.conns.push(conn);
+                let number = self.me.connected();
+                self.me
+                    .note(format!("connected on #{number}, dial {attempt}"));
+                self.with(|daemon| {
                     for spoken in daemon.sessions.values_mut() {
                         spoken.sent_before = spoken.sent;
                     }
                 });
-                if !me.resumable {
+                if !self.resumable {
                     // Phones of the connection before are gone: the relay turned them away.
                     self.order.clear();
                 }
-                self.next_send = Instant::now() + self.traffic.pause();
+                self.me.speak_later();
             }
-            DaemonEvent::Frame { conn_id, frame } => match self.frame(me, &conn_id, &frame) {
+            DaemonEvent::Frame { conn_id, frame } => match self.frame(&conn_id, &frame) {
                 Reply::Answer(session, number) => {
-                    let pad = self.traffic.answer();
-                    self.say(me, link, &conn_id, session, Some(number), pad)
-                        .await;
+                    let pad = self.me.traffic.answer();
+                    self.say(&conn_id, session, Some(number), pad).await;
                 }
-                Reply::End(session) => self.direct(me, link, &conn_id, session).await,
+                Reply::End(session) => self.direct(&conn_id, session).await,
                 Reply::Nothing => {}
             },
-            DaemonEvent::PhoneGone { conn_id, code } => self.gone(me, &conn_id, code),
-            DaemonEvent::Malformed { why } => me.violation(format!("got no envelope: {why}")),
+            DaemonEvent::PhoneGone { conn_id, code } => self.gone(&conn_id, code),
+            DaemonEvent::Malformed { why } => {
+                self.me.violation(format!("got no envelope: {why}"));
+            }
             DaemonEvent::Disconnected {
                 code,
                 reason,
                 next_retry_in,
                 ..
-            } => {
-                me.note(format!(
-                    "lost: {code:?} {reason}; again in {next_retry_in:?}"
-                ));
-                me.ended(match code {
-                    Some(code) => How::Close(code, reason),
-                    None => How::Broken(reason),
-                });
-            }
+            } => self.me.lost(code, reason, next_retry_in),
             DaemonEvent::DialFailed {
                 error,
                 next_retry_in,
-            } => {
-                me.note(format!(
-                    "no connection: {error}; again in {next_retry_in:?}"
-                ));
-                crate::check::refusal(&me.book, &me.name(), &self.dials.next(), &error, true);
-            }
-            DaemonEvent::Stopped { why } => me.violation(format!("stopped for good: {why:?}")),
+            } => self.me.dial_failed(&error, next_retry_in),
+            DaemonEvent::Stopped { why } => self.me.stopped(why),
         }
     }
 
     /// Checks a phone's frame.
-    fn frame(&mut self, me: &Actor, conn_id: &str, frame: &[u8]) -> Reply {
+    fn frame(&mut self, conn_id: &str, frame: &[u8]) -> Reply {
         let Some(up) = Up::read(frame) else {
-            me.violation("got what no phone sent");
+            self.me.violation("got what no phone sent");
             return Reply::Nothing;
         };
         let (session, number) = (up.session, up.number);
         let mut wrong: Vec<String> = Vec::new();
-        let now_ms = me.book.history.ms();
-        let mut book = me.book.open();
+        let now_ms = self.me.book.history.ms();
+        let mut book = self.me.book.open();
         if book
             .phones
             .get(session.0)
-            .is_none_or(|phone| phone.server != me.server)
+            .is_none_or(|phone| phone.server != self.server)
         {
             wrong.push(format!("{session:?} is another server-id's"));
         }
-        let first = *book.heard.entry(session).or_insert(me.process);
-        if first != me.process {
+        let first = *book.heard.entry(session).or_insert(self.process);
+        if first != self.process {
             wrong.push(format!("{session:?} was heard by process {first} already"));
         }
-        let daemon = book.daemons.entry(me.process).or_default();
-        let connection = daemon.conns.len() as u64;
-        prove(daemon, now_ms);
+        let daemon = book.daemons.entry(self.process).or_default();
+        let connection = daemon.conns.number();
+        daemon.conns.prove(now_ms);
         match self.names.get(conn_id) {
             None => {
                 if daemon.sessions.contains_key(&session) {
@@ -434,7 +316,7 @@ impl Program {
                 "{session:?}: frame {number} after the notice of its end"
             ));
         }
-        if !me.resumable && spoken.began != connection {
+        if !self.resumable && spoken.began != connection {
             wrong.push(format!("{session:?}: frame {number} outlived its tenure"));
         }
         spoken.next = number + 1;
@@ -442,7 +324,7 @@ impl Program {
         // What it said of the end was on its way when a connection broke: it says so again.
         let again = ended && spoken.directed_on != connection;
         drop(book);
-        wrong.into_iter().for_each(|what| me.violation(what));
+        wrong.into_iter().for_each(|what| self.me.violation(what));
         match (ended, again) {
             (false, _) => Reply::Answer(session, number),
             (true, true) => Reply::End(session),
@@ -450,24 +332,26 @@ impl Program {
         }
     }
 
-    fn gone(&mut self, me: &Actor, conn_id: &str, code: u16) {
+    fn gone(&mut self, conn_id: &str, code: u16) {
         let known = self.names.entry(conn_id.to_owned()).or_insert(None);
         let Some(session) = *known else {
-            return me.note(format!(
+            return self.me.note(format!(
                 "hears that a phone it never heard of ended with {code}"
             ));
         };
-        me.note(format!("hears that {session:?} ended with {code}"));
-        let now_ms = me.book.history.ms();
-        let before = me.with(|daemon| {
-            prove(daemon, now_ms);
+        self.me
+            .note(format!("hears that {session:?} ended with {code}"));
+        let now_ms = self.me.book.history.ms();
+        let before = self.with(|daemon| {
+            daemon.conns.prove(now_ms);
             daemon
                 .sessions
                 .get_mut(&session)
                 .and_then(|spoken| spoken.notice.replace(code))
         });
         if let Some(before) = before {
-            me.violation(format!("{session:?} ended twice: {before}, then {code}"));
+            self.me
+                .violation(format!("{session:?} ended twice: {before}, then {code}"));
         }
     }
 }

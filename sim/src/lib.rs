@@ -4,6 +4,7 @@
 //! code: HTTP, limits, sessions, registry and shutdown of the relay, and the links of `relay-client`. One
 //! seed has one history, to the byte.
 
+mod actor;
 mod backoff;
 mod book;
 mod check;

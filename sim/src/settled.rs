@@ -8,12 +8,10 @@ use pyrycode_relay::memory::Holdings;
 pub(crate) fn check(book: &Book, relay: &Machine, servers: usize) {
     let inner = book.open();
     let mut wrong = sessions(&inner);
-    let binaries = inner
-        .daemons
-        .values()
-        .filter(|daemon| daemon.connected)
-        .count();
-    let phones = inner.phones.iter().filter(|phone| phone.connected).count();
+    let daemons = inner.daemons.values();
+    let binaries = daemons.filter(|daemon| daemon.conns.is_open).count();
+    let phones = inner.phones.iter();
+    let phones = phones.filter(|phone| phone.conns.is_open).count();
     drop(inner);
     let mut truth = Holdings::default();
     truth.counts.binaries = binaries;
@@ -56,7 +54,7 @@ pub(crate) fn check(book: &Book, relay: &Machine, servers: usize) {
 fn sessions(inner: &Inner) -> Vec<String> {
     let mut wrong = Vec::new();
     for (number, phone) in inner.phones.iter().enumerate() {
-        let session = (number, phone.conns.len() as u64);
+        let session = (number, phone.conns.number());
         let daemon = inner
             .heard
             .get(&session)
@@ -78,11 +76,12 @@ fn sessions(inner: &Inner) -> Vec<String> {
             ));
         }
     }
-    for daemon in inner.daemons.values().filter(|daemon| daemon.connected) {
-        let connection = daemon.conns.len() as u64;
+    let daemons = inner.daemons.values();
+    for daemon in daemons.filter(|daemon| daemon.conns.is_open) {
+        let connection = daemon.conns.number();
         for (session, spoken) in &daemon.sessions {
             let phone = &inner.phones[session.0];
-            let is_present = phone.connected && phone.conns.len() as u64 == session.1;
+            let is_present = phone.conns.is_open && phone.conns.number() == session.1;
             let is_open = spoken.notice.is_none() && spoken.directed.is_none();
             if is_open && !is_present && spoken.began == connection {
                 wrong.push(format!("nobody told the daemon that {session:?} is over"));

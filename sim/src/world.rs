@@ -1,11 +1,12 @@
 //! One run: everybody starts, the faults come, then there is calm, and everything is checked.
 
+use crate::actor::{Exit, Home, Order};
 use crate::book::{Book, Phone};
 use crate::check;
-use crate::daemon;
+use crate::daemon::Process;
 use crate::history::History;
 use crate::net::{Dials, FOR_EVER, Host, Net, Target, Vandalism};
-use crate::phone;
+use crate::phone::Device;
 use crate::plan::{Fault, Plan, path, slow_path};
 use crate::relay::{self, Machine, Marks};
 use crate::rng::Rng;
@@ -31,7 +32,7 @@ const SETTLE: Duration = Duration::from_secs(20);
 
 /// A server-id's daemon, one process after the other.
 struct Supervisor {
-    orders: mpsc::UnboundedSender<daemon::Order>,
+    orders: mpsc::UnboundedSender<Order>,
     host: Host,
     server: usize,
     task: JoinHandle<()>,
@@ -45,7 +46,7 @@ struct World {
     processes: Arc<AtomicU64>,
     daemons: Vec<Supervisor>,
     rivals: Vec<Supervisor>,
-    phones: Vec<(Host, mpsc::UnboundedSender<phone::Order>, JoinHandle<()>)>,
+    phones: Vec<(Host, mpsc::UnboundedSender<Order>, JoinHandle<()>)>,
     /// What ends by itself: restarts of the relay, slow paths.
     errands: Vec<JoinHandle<()>>,
     calm_at: Instant,
@@ -145,17 +146,17 @@ impl World {
                 server: *server,
                 ..Phone::default()
             });
-            let actor = phone::Actor {
-                number,
+            let home = Home {
                 server_id: server_id(*server),
                 host,
                 net: self.net.clone(),
                 book: self.book.clone(),
                 rng: self.rng.fork(),
             };
+            let device = Device { number, home };
             let (orders, taken) = mpsc::unbounded_channel();
             self.phones
-                .push((host, orders, tokio::spawn(actor.run(taken))));
+                .push((host, orders, tokio::spawn(device.run(taken))));
         }
     }
 
@@ -180,21 +181,24 @@ impl World {
         let mut rng = self.rng.fork();
         let task = tokio::spawn(async move {
             loop {
-                let actor = daemon::Actor {
-                    process: processes.fetch_add(1, Ordering::Relaxed) + 1,
-                    server,
+                let home = Home {
                     server_id: server_id(server),
-                    resumable,
-                    rival,
                     host,
                     net: net.clone(),
                     book: book.clone(),
                     rng: rng.fork(),
                 };
-                match actor.run(&mut taken).await {
-                    daemon::Exit::Again(away) => sleep(away).await,
-                    daemon::Exit::Conflict if !rival => sleep(Duration::from_secs(5)).await,
-                    daemon::Exit::Conflict | daemon::Exit::End => return,
+                let process = Process {
+                    number: processes.fetch_add(1, Ordering::Relaxed) + 1,
+                    server,
+                    resumable,
+                    rival,
+                    home,
+                };
+                match process.run(&mut taken).await {
+                    Exit::Again(away) => sleep(away).await,
+                    Exit::Conflict if !rival => sleep(Duration::from_secs(5)).await,
+                    Exit::Conflict | Exit::End => return,
                 }
             }
         });
@@ -255,21 +259,21 @@ impl World {
             (Fault::Throttle(time), _) => self.throttle(host, self.bounded(time)),
             (Fault::KillRelay(gap), _) => self.restart_relay(true, self.bounded(gap)),
             (Fault::RestartRelay(gap), _) => self.restart_relay(false, self.bounded(gap)),
-            (Fault::KillDaemon(away), _) => tell_daemon(daemon::Order::Crash(self.bounded(away))),
+            (Fault::KillDaemon(away), _) => tell_daemon(Order::Crash(self.bounded(away))),
             (Fault::UnplugDaemon(away), _) => {
                 self.net.unplug(self.daemons[daemon].host);
-                tell_daemon(daemon::Order::Crash(self.bounded(away)));
+                tell_daemon(Order::Crash(self.bounded(away)));
             }
             (Fault::RestartDaemon(away), _) => {
-                tell_daemon(daemon::Order::Restart(self.bounded(away)));
+                tell_daemon(Order::Quit(self.bounded(away)));
             }
             (Fault::Rival(time), _) => self.rival(daemon, self.bounded(time)),
-            (Fault::SlowDaemon(time), _) => tell_daemon(daemon::Order::Pause(self.bounded(time))),
-            (Fault::Flood, _) => tell_daemon(daemon::Order::Flood),
+            (Fault::SlowDaemon(time), _) => tell_daemon(Order::Pause(self.bounded(time))),
+            (Fault::Flood, _) => tell_daemon(Order::Flood),
             (Fault::Flap, _) => self.flap(self.daemons[daemon].host),
-            (Fault::SlowPhone(time), _) => tell_phone(phone::Order::Pause(self.bounded(time))),
-            (Fault::QuitPhone(away), _) => tell_phone(phone::Order::Quit(self.bounded(away))),
-            (Fault::KillPhone(away), _) => tell_phone(phone::Order::Crash(self.bounded(away))),
+            (Fault::SlowPhone(time), _) => tell_phone(Order::Pause(self.bounded(time))),
+            (Fault::QuitPhone(away), _) => tell_phone(Order::Quit(self.bounded(away))),
+            (Fault::KillPhone(away), _) => tell_phone(Order::Crash(self.bounded(away))),
         }
     }
 
@@ -321,7 +325,7 @@ impl World {
         let orders = rival.orders.clone();
         self.errands.push(tokio::spawn(async move {
             sleep(time).await;
-            drop(orders.send(daemon::Order::End));
+            drop(orders.send(Order::End));
         }));
         self.rivals.push(rival);
     }
@@ -369,8 +373,8 @@ impl World {
     /// Nothing has ended since.
     fn stayed(&self, since_ms: u64) {
         let inner = self.book.open();
-        let phones = inner.phones.iter().flat_map(|phone| &phone.conns);
-        let daemons = inner.daemons.values().flat_map(|daemon| &daemon.conns);
+        let phones = inner.phones.iter().flat_map(|phone| &phone.conns.all);
+        let daemons = inner.daemons.values().flat_map(|daemon| &daemon.conns.all);
         let ended = phones.chain(daemons).filter_map(|conn| conn.end.as_ref());
         let late: Vec<_> = ended.filter(|end| end.at_ms > since_ms).cloned().collect();
         drop(inner);
@@ -384,23 +388,23 @@ impl World {
     /// Silence, and then everybody leaves.
     async fn end(&mut self) {
         for supervisor in &self.daemons {
-            drop(supervisor.orders.send(daemon::Order::Hush));
+            drop(supervisor.orders.send(Order::Hush));
         }
         for (_, orders, _) in &self.phones {
-            drop(orders.send(phone::Order::Hush));
+            drop(orders.send(Order::Hush));
         }
         sleep(SETTLE).await;
         self.book.history.note("world", "silent");
         crate::settled::check(&self.book, &*self.relay.lock().await, self.daemons.len());
         for (number, (_, orders, _)) in self.phones.iter().enumerate() {
             drop(orders.send(match number % 2 {
-                0 => phone::Order::End,
-                _ => phone::Order::Crash(FOR_EVER),
+                0 => Order::End,
+                _ => Order::Crash(FOR_EVER),
             }));
         }
         sleep(Duration::from_secs(10)).await;
         for supervisor in self.daemons.drain(..).chain(self.rivals.drain(..)) {
-            drop(supervisor.orders.send(daemon::Order::End));
+            drop(supervisor.orders.send(Order::End));
             drop(supervisor.task.await);
         }
         for (_, _, task) in self.phones.drain(..) {

@@ -1,7 +1,8 @@
 //! Paths, the header gate and the WebSocket handshake.
 #![allow(clippy::unwrap_used, reason = "in a test, a panic is the report")]
 
-use relay_tests::{DAEMON_HEADERS, Headers, PHONE_HEADERS, Relay, frame};
+use relay_tests::{DAEMON_HEADERS, Headers, PHONE_HEADERS, Relay, exchange, frame};
+use tokio::io::AsyncReadExt as _;
 
 const UPGRADE: Headers<'static> = &[
     ("Connection", "Upgrade"),
@@ -246,6 +247,38 @@ async fn a_bad_websocket_key_is_400() {
     }
     let twice = [UPGRADE, &UPGRADE[3..], &phone_headers()].concat();
     assert_eq!(relay.http("GET", "/v1/client", &twice).await.status, 400);
+}
+
+/// Ours: its bytes would be taken for frames.
+#[tokio::test]
+async fn an_upgrade_with_a_body_is_400() {
+    let relay = Relay::start(&[]).await;
+    for (header, status) in [
+        (("Content-Length", "5"), 400),
+        (("Transfer-Encoding", "chunked"), 400),
+        (("Content-Length", "0"), 101),
+    ] {
+        let headers = [UPGRADE, &phone_headers(), &[header]].concat();
+        let response = relay.http("GET", "/v1/client", &headers).await;
+        assert_eq!(response.status, status, "{header:?}");
+    }
+}
+
+/// A connection that is closed with bytes unread is reset, and a reset can destroy the answer.
+#[tokio::test]
+async fn who_sends_a_body_that_nobody_reads_gets_the_answer() {
+    let relay = Relay::start(&[]).await;
+    let body = "x".repeat(200_000);
+    for path in ["/healthz", "/v1/client", "/nowhere"] {
+        let mut stream = relay.connect().await;
+        let head = format!("POST {path} HTTP/1.1\r\nHost: relay.test\r\nContent-Length: 200000");
+        let request = format!("{head}\r\n\r\n{body}");
+        let answer = exchange(&mut stream, &request).await;
+        assert_eq!(answer.header("connection"), Some("close"), "{path}");
+        let mut rest = Vec::new();
+        stream.read_to_end(&mut rest).await.unwrap();
+        assert!(rest.is_empty());
+    }
 }
 
 #[tokio::test]

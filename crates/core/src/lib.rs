@@ -6,7 +6,7 @@
 //!   Frames don't pass through it; it makes and cuts the links they travel on.
 //! - [`view`] shows the slots to whoever only looks.
 //! - [`session`] is one connection's life: heartbeat, deadlines, the closing handshake; [`turn`] is how much it may take
-//!   before others have their turn.
+//!   before others have their turn; [`resume`] says which phones may go on when their binary's process comes back.
 //! - [`outbox`], [`park`] and [`bucket`] count what may be queued, kept and admitted; [`budget`] is what all outboxes
 //!   share.
 //! - [`lobby`] holds who is accepted and not answered yet; [`forwarded`] says who calls through proxies of ours.
@@ -30,6 +30,7 @@ pub mod outbox;
 pub mod park;
 pub mod policy;
 pub mod renewal;
+pub mod resume;
 pub mod session;
 pub mod slot;
 pub mod time;
@@ -47,8 +48,9 @@ pub use outbox::{Outbox, Overflow};
 pub use park::ParkBudget;
 pub use policy::{Policy, SessionPolicy};
 pub use renewal::{Renewal, UnixSeconds, Validity};
+pub use resume::{Resume, Sent};
 pub use session::{Action, Session};
 pub use slot::{Claim, Effect, Effects, Input, Path, PhoneEnd};
 pub use time::Millis;
-pub use turn::{TURN_BYTES, Turns};
+pub use turn::{Gather, TURN_BYTES, Turns};
 pub use view::{SlotState, SlotView};

@@ -33,6 +33,8 @@ pub struct Request<'a> {
     pub key: Vec<&'a [u8]>,
     /// `Origin`, its first value.
     pub origin: Option<&'a [u8]>,
+    /// A body follows: it would be taken for frames.
+    pub has_body: bool,
 }
 
 /// A request that is a proper upgrade: what the 101 must carry.
@@ -67,6 +69,8 @@ pub enum Refusal {
     Key,
     /// The origin isn't a URL: 403.
     Origin,
+    /// It has a body: 400.
+    Body,
 }
 
 impl Refusal {
@@ -75,7 +79,7 @@ impl Refusal {
         match self {
             Self::HttpVersion | Self::NotUpgrade => 426,
             Self::Method => 405,
-            Self::Version | Self::Key => 400,
+            Self::Version | Self::Key | Self::Body => 400,
             Self::Origin => 403,
         }
     }
@@ -98,6 +102,7 @@ impl Refusal {
             Self::Version => "only WebSocket version 13 is spoken here",
             Self::Key => "Sec-WebSocket-Key must be the base64 of 16 bytes, once",
             Self::Origin => "Origin is not a URL",
+            Self::Body => "WebSocket handshakes have no body",
         }
     }
 }
@@ -128,6 +133,9 @@ pub fn check(request: &Request<'_>) -> Result<Accept, Refusal> {
     }
     if !request.origin.is_none_or(is_url) {
         return Err(Refusal::Origin);
+    }
+    if request.has_body {
+        return Err(Refusal::Body);
     }
     Ok(Accept(accept_key(key)))
 }
@@ -175,6 +183,7 @@ mod tests {
             version: vec![b"13"],
             key: vec![b"dGhlIHNhbXBsZSBub25jZQ=="],
             origin: None,
+            has_body: false,
         }
     }
 
@@ -191,6 +200,7 @@ mod tests {
         let mut r = Request {
             origin: Some(b":foo"),
             method: "POST",
+            has_body: true,
             ..Request::default()
         };
         let expect = |r: &Request<'_>, refusal: Refusal, status| {
@@ -215,6 +225,8 @@ mod tests {
         r.key = good().key;
         expect(&r, Refusal::Origin, 403);
         r.origin = Some(b"null");
+        expect(&r, Refusal::Body, 400);
+        r.has_body = false;
         assert!(check(&r).is_ok());
     }
 

@@ -2,21 +2,20 @@
 
 use crate::clock::Clock;
 use crate::config::Config;
-use crate::http::gate::Gate;
 use crate::http::upgrade::serve;
-use crate::http::{self, Arrival, Site};
-use crate::net::door::{Door, Places, Room};
+use crate::http::{self, Arrival};
 use crate::net::front::Front;
 use crate::observe::log::Log;
 use crate::observe::metrics::Format;
 use crate::os::rlimit::Machine;
-use crate::phase::{Phase, Phases};
+use crate::phase::Phase;
 pub use crate::router::Holdings;
 use crate::router::Router;
 use crate::server::{self, Shutdown};
 use crate::session::Transport;
 use crate::session::binary::Binary;
 use crate::session::phone::Phone;
+use crate::start::Parts;
 use bytes::Bytes;
 use relay_core::ServerId;
 use relay_core::invariant::Violation;
@@ -80,34 +79,14 @@ impl Relay {
             memory_bytes: Some(1 << 30),
         };
         let log = Log::start(config.log);
-        let clock = Clock::start();
-        let max_connections = config.max_connections;
-        let router = Arc::new(Router::new(config, machine, clock, log.clone(), None));
-        let phases = Phases::default();
-        let max_connections = max_connections.unwrap_or_else(|| machine.max_connections());
-        let gate = Arc::new(Gate::new(&router.config, max_connections));
-        let site = Arc::new(Site {
-            gate: gate.clone(),
-            http: http::protocol(&router.config),
-            router: router.clone(),
-            phases: phases.clone(),
-            version: crate::cli::VERSION,
-        });
-        let room = Room::of(&router.config, machine, &gate);
-        let places = Places::of(&router.config, room);
-        let door = Door::new(places, clock, log.clone(), router.metrics.clone());
-        let front = Arc::new(Front {
-            site,
-            door: Arc::new(door),
-            tls: None,
-        });
-        let timers = router.clone();
-        let timers = tokio::spawn(async move { timers.run_timers().await });
-        phases.enter(Phase::Ready);
+        let parts = Parts::new(config, machine, Clock::start(), log.clone(), None);
+        let (front, timers) = parts.open(None);
+        let site = &front.site;
+        site.phases.enter(Phase::Ready);
         let server = server::Relay {
-            router,
+            router: site.router.clone(),
             log,
-            phases,
+            phases: site.phases.clone(),
             local_addr: SocketAddr::from(([0, 0, 0, 0], 0)),
             entrances: Vec::new(),
             admin: None,

@@ -45,10 +45,7 @@ pub(crate) async fn start(
 ) -> Result<Relay, StartError> {
     let public = config.public.clone().ok_or(StartError::NoListener)?;
     let machine = Machine::look();
-    let max_connections = config
-        .max_connections
-        .unwrap_or_else(|| machine.max_connections());
-    announce(&config, &public, max_connections, &log);
+    announce(&config, &public, machine, &log);
     let listeners = Listeners::bind(&config, &public, inherited, &log).await?;
     let local_addr = listeners.local_addr(&public)?;
     let clock = Clock::start();
@@ -58,33 +55,21 @@ pub(crate) async fn start(
     };
     let fcm = config.push.as_ref().map(|push| Fcm::new(push, clock));
     let fcm = fcm.transpose().map_err(StartError::Push)?;
-    let router = Arc::new(Router::new(config, machine, clock, log.clone(), fcm));
-    let phases = Phases::default();
-    let site = Arc::new(Site {
-        gate: Arc::new(Gate::new(&router.config, max_connections)),
-        http: http::protocol(&router.config),
-        router: router.clone(),
-        phases: phases.clone(),
-        version: crate::cli::VERSION,
-    });
+    let parts = Parts::new(config, machine, clock, log.clone(), fcm);
+    let router = parts.site.router.clone();
+    let phases = parts.site.phases.clone();
     let mut starting = Starting {
         router: router.clone(),
-        clock,
-        log: log.clone(),
         times,
         reload: Arc::default(),
         entrances: Vec::new(),
         services: Vec::new(),
     };
     let tls = starting.tls(&public, local_addr, listeners.challenges)?;
-    let room = Room::of(&router.config, machine, &site.gate);
-    let door = starting.door(Places::of(&router.config, room));
-    let front = Arc::new(Front { site, door, tls });
+    let (front, timers) = parts.open(tls);
+    starting.services.push(timers);
     let admin = starting.admin(listeners.metrics, &front);
     starting.health(listeners.health, &front.site);
-    let timers = router.clone();
-    let timers = tokio::spawn(async move { timers.run_timers().await });
-    starting.services.push(timers);
     let counted = router.clone();
     let report = systemd::report(phases.clone(), move || counted.counts());
     let report = tokio::spawn(report);
@@ -107,8 +92,59 @@ pub(crate) async fn start(
     })
 }
 
+/// What every relay is made of, however its peers come to it.
+pub(crate) struct Parts {
+    pub(crate) site: Arc<Site>,
+    door: Arc<Door>,
+}
+
+impl Parts {
+    pub(crate) fn new(
+        config: Config,
+        machine: Machine,
+        clock: Clock,
+        log: Log,
+        fcm: Option<Fcm>,
+    ) -> Self {
+        let max_connections = max_connections(&config, machine);
+        let router = Arc::new(Router::new(config, machine, clock, log, fcm));
+        let gate = Arc::new(Gate::new(&router.config, max_connections));
+        let room = Room::of(&router.config, machine, &gate);
+        let door = Door::new(Places::of(&router.config, room), &router);
+        let site = Site {
+            gate,
+            http: http::protocol(&router.config),
+            router,
+            phases: Phases::default(),
+            version: crate::cli::VERSION,
+        };
+        Self {
+            site: Arc::new(site),
+            door: Arc::new(door),
+        }
+    }
+
+    /// The way in, and the task that fires the registry's timers.
+    pub(crate) fn open(self, tls: Option<Tls>) -> (Arc<Front>, JoinHandle<()>) {
+        let router = self.site.router.clone();
+        let timers = tokio::spawn(async move { router.run_timers().await });
+        let front = Front {
+            site: self.site,
+            door: self.door,
+            tls,
+        };
+        (Arc::new(front), timers)
+    }
+}
+
+fn max_connections(config: &Config, machine: Machine) -> usize {
+    let configured = config.max_connections;
+    configured.unwrap_or_else(|| machine.max_connections())
+}
+
 /// The first lines of the log.
-fn announce(config: &Config, public: &Public, max_connections: usize, log: &Log) {
+fn announce(config: &Config, public: &Public, machine: Machine, log: &Log) {
+    let max_connections = max_connections(config, machine);
     let listen = public.listen();
     let mut fields: Vec<(Key, &dyn Display)> = vec![(Key::Version, &crate::cli::VERSION)];
     let cache;
@@ -217,8 +253,6 @@ async fn bind(
 /// What the parts of a relay need, and the tasks that are running already.
 struct Starting {
     router: Arc<Router>,
-    clock: Clock,
-    log: Log,
     times: Times,
     reload: Arc<Notify>,
     entrances: Vec<JoinHandle<()>>,
@@ -227,8 +261,7 @@ struct Starting {
 
 impl Starting {
     fn door(&self, places: Places) -> Arc<Door> {
-        let metrics = self.router.metrics.clone();
-        Arc::new(Door::new(places, self.clock, self.log.clone(), metrics))
+        Arc::new(Door::new(places, &self.router))
     }
 
     /// TLS of the public listener, if it has it, and what keeps its certificate valid.
@@ -268,7 +301,7 @@ impl Starting {
             (Key::Fingerprint, &made.fingerprint()),
             (Key::NotAfter, &made.shown_not_after()),
         ];
-        self.log.write(Event::CertificateSelfSigned, &fields);
+        self.router.log.write(Event::CertificateSelfSigned, &fields);
         certificates.install(Arc::new(made));
         Ok(())
     }
@@ -281,8 +314,8 @@ impl Starting {
         let files = paths.files();
         let version = files.version();
         let certificate = files.read().map_err(certificate_error)?;
-        tls::files::install(&certificates, certificate, &self.log);
-        let (reload, log) = (self.reload.clone(), self.log.clone());
+        tls::files::install(&certificates, certificate, &self.router.log);
+        let (reload, log) = (self.reload.clone(), self.router.log.clone());
         let watch = tls::files::watch(files, version, paths.reload, reload, certificates, log);
         self.services.push(tokio::spawn(watch));
         Ok(())
@@ -294,7 +327,7 @@ impl Starting {
         certificates: Arc<tls::Certificates>,
         challenges: Vec<TcpListener>,
     ) -> Result<(), StartError> {
-        let client = acme::Acme::open(acme.settings(), certificates, self.log.clone());
+        let client = acme::Acme::open(acme.settings(), certificates, self.router.log.clone());
         let client = client.map_err(certificate_error)?;
         // Its own way in: what comes to port 80 must not count against the peers, nor they against the CA.
         let places = Places::of(&self.router.config, Room::Fixed(CHALLENGE_PLACES));
@@ -304,7 +337,7 @@ impl Starting {
             let answer = move |request: &Request<Incoming>| http::challenge(&http01, request);
             let router = self.router.clone();
             let known = move |peer| !router.config.proxies.trusts(peer);
-            let (door, log) = (door.clone(), self.log.clone());
+            let (door, log) = (door.clone(), self.router.log.clone());
             let run = plain::run(listener, door, log, self.times, known, answer);
             self.entrances.push(tokio::spawn(run));
         }
@@ -343,7 +376,7 @@ impl Starting {
             let answer = move |request: &Request<Incoming>| {
                 http::health(&site, request.uri().path()).unwrap_or_else(plain::not_found)
             };
-            let (door, log) = (door.clone(), self.log.clone());
+            let (door, log) = (door.clone(), self.router.log.clone());
             let run = plain::run(listener, door, log, self.times, |_| false, answer);
             self.services.push(tokio::spawn(run));
         }

@@ -107,6 +107,14 @@ impl State {
     fn is_reset(&self, side: usize) -> bool {
         self.reset_at[side].is_some_and(|at| at <= Instant::now())
     }
+
+    /// What a system call of this side says of a reset that it has learnt of.
+    fn check(&self, side: usize) -> io::Result<()> {
+        match self.is_reset(side) {
+            true => Err(io::ErrorKind::ConnectionReset.into()),
+            false => Ok(()),
+        }
+    }
 }
 
 /// One end.
@@ -157,9 +165,7 @@ impl AsyncRead for End {
         let side = me.side;
         let link = me.link.clone();
         let mut state = link.lock();
-        if state.is_reset(side) {
-            return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()));
-        }
+        state.check(side)?;
         let mut most = buffer.remaining();
         if state.rng.percent(10) {
             most = most.min(state.rng.within(1..64) as usize);
@@ -191,9 +197,7 @@ impl AsyncWrite for End {
         let side = me.side;
         let link = me.link.clone();
         let mut state = link.lock();
-        if state.is_reset(side) {
-            return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()));
-        }
+        state.check(side)?;
         if state.pipes[side].finished {
             return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
         }

@@ -29,8 +29,9 @@ use std::convert::Infallible;
 use std::future::{Ready, poll_fn, ready};
 use std::net::IpAddr;
 use std::sync::Arc;
-use tokio::io::AsyncWriteExt as _;
-use tokio::time::{Instant, timeout_at};
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, copy, sink};
+use tokio::time::{Instant, timeout, timeout_at};
 use upgrade::{Agreed, Dial};
 
 /// Header fields a request may have.
@@ -77,20 +78,42 @@ where
     // Neither a slow client nor a broken request is worth a line: anyone can cause them at will.
     let ended = timeout_at(deadline, answered).await;
     let parts = connection.into_parts();
-    let (mut socket, exchange) = (parts.io.into_inner(), parts.service);
+    let (socket, exchange) = (parts.io.into_inner(), parts.service);
     // One that is closed without a byte is fine: that is how load balancers look whether somebody listens.
     if !matches!(ended, Ok(Ok(()))) && !exchange.asked.get() {
         site.router.metrics.handshake_failures.inc(Stage::http);
     }
     match (ended, exchange.agreed.into_inner()) {
         (Ok(Ok(())), Some(agreed)) => agreed.start(socket, parts.read_buf),
-        (Ok(_), agreed) => {
+        (Ok(ended), agreed) => {
             // The 101 did not get out: its seat is free before anything is waited for.
             drop(agreed);
-            let _ = timeout_at(deadline, socket.shutdown()).await;
+            finish(socket, ended).await;
         }
         (Err(_), _) => {}
     }
+}
+
+/// For how long a connection is still read after its answer, and how many bytes. A client that reads the answer closes
+/// within a round trip.
+const LINGER: Duration = Duration::from_secs(2);
+const LINGER_BYTES: u64 = 256 * 1024;
+
+/// Sends our FIN after the last answer, and discards what the client still sends, within bounds: a kernel resets a connection
+/// that is closed with bytes unread, and a reset can destroy the answer on its way.
+async fn finish<S>(mut socket: S, ended: hyper::Result<()>)
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    // Who is too slow to ask is not answered.
+    let answered = !matches!(ended, Err(error) if error.is_timeout());
+    let finish = async {
+        let sent = socket.shutdown().await;
+        if answered && sent.is_ok() {
+            let _ = copy(&mut socket.take(LINGER_BYTES), &mut sink()).await;
+        }
+    };
+    let _ = timeout(LINGER, finish).await;
 }
 
 /// How requests of public connections are read.
@@ -318,4 +341,37 @@ pub(crate) fn plain(status: StatusCode, body: &'static str) -> Reply {
         HeaderValue::from_static("nosniff"),
     );
     reply
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::io::duplex;
+
+    #[tokio::test]
+    async fn what_nobody_reads_does_not_destroy_the_answer() {
+        let (mut client, socket) = duplex(64);
+        let finish = tokio::spawn(finish(socket, Ok(())));
+        let mut end = Vec::new();
+        client.read_to_end(&mut end).await.unwrap();
+        // Our FIN is there, and a body much larger than what is under way is taken all the same.
+        client.write_all(&[b'0'; 100_000]).await.unwrap();
+        assert!(!finish.is_finished());
+        client.shutdown().await.unwrap();
+        finish.await.unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn nobody_is_read_without_end() {
+        let start = Instant::now();
+        let (mut client, socket) = duplex(64);
+        let finished = tokio::spawn(finish(socket, Ok(())));
+        let body = vec![b'0'; 2 * LINGER_BYTES as usize];
+        assert!(client.write_all(&body).await.is_err());
+        finished.await.unwrap();
+        assert_eq!(start.elapsed(), Duration::ZERO);
+        let (_silent, socket) = duplex(64);
+        finish(socket, Ok(())).await;
+        assert_eq!(start.elapsed(), LINGER);
+    }
 }

@@ -1,6 +1,6 @@
 //! Listeners that serve plain HTTP and never a WebSocket: health for platforms, and challenges of the CA.
 
-use super::{Reply, plain};
+use super::{Reply, finish, plain};
 use crate::net::door::Door;
 use crate::net::listener;
 use crate::observe::log::Log;
@@ -10,11 +10,13 @@ use hyper::service::service_fn;
 use hyper::{Request, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use std::convert::Infallible;
+use std::future::{poll_fn, ready};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
+use tokio::time::timeout;
 
 /// What a request may take.
 #[derive(Clone, Copy, Debug)]
@@ -34,18 +36,21 @@ pub(crate) async fn exchange<S>(
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let service = service_fn(|request: Request<Incoming>| {
-        let reply = answer(&request);
-        async move { Ok::<_, Infallible>(reply) }
+        ready(Ok::<_, Infallible>(answer(&request)))
     });
-    let connection = http1::Builder::new()
+    let mut connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(times.header)
         .max_headers(super::MAX_HEADERS)
         .max_buf_size(super::MAX_HEAD_BYTES)
         .keep_alive(false)
         .serve_connection(TokioIo::new(socket), service);
+    let answered = poll_fn(|cx| connection.poll_without_shutdown(cx));
+    let ended = timeout(times.whole, answered).await;
     // Whoever breaks off, or is too slow, is on their own.
-    drop(tokio::time::timeout(times.whole, connection).await);
+    if let Ok(ended) = ended {
+        finish(connection.into_parts().io.into_inner(), ended).await;
+    }
 }
 
 /// Serves a whole listener with `answer`, until the future is dropped. `known` tells whether a peer's address is the

@@ -7,6 +7,7 @@ use crate::http::gate::Gate;
 use crate::observe::log::{Event, Key, Log};
 use crate::observe::metrics::{Dropped, Fill, Label, Metrics};
 use crate::os::rlimit::Machine;
+use crate::router::Router;
 use relay_core::bucket::{Buckets, SourceKey, source_key};
 use relay_core::lobby::{Entry, Lobby, Ticket};
 use relay_core::{Millis, limits};
@@ -97,16 +98,16 @@ impl Places {
 }
 
 impl Door {
-    pub(crate) fn new(places: Places, clock: Clock, log: Log, metrics: Arc<Metrics>) -> Self {
+    pub(crate) fn new(places: Places, router: &Router) -> Self {
         let (burst, per_second) = places.connects;
         let refill_ms = 1_000 / u64::from(per_second.clamp(1, 1_000));
         let connects = (burst > 0).then(|| Buckets::new(burst, refill_ms, limits::RATE_SOURCES));
         let lobby = Lobby::new(places.all.least(), places.per_address);
         Self {
             room: places.all,
-            clock,
-            log,
-            metrics,
+            clock: router.clock,
+            log: router.log.clone(),
+            metrics: router.metrics.clone(),
             inner: Mutex::new(Inner {
                 lobby,
                 tasks: BTreeMap::new(),

@@ -1,12 +1,11 @@
-//! What just happened, for an operator who looks at the admin page: the records of the log that are about peers,
-//! certificates and push, and every warning.
+//! What just happened, for an operator who looks at the admin page: the records of the log that it shows.
 //!
 //! Who takes them does so once a second. Until then a fixed number is kept and the others are counted, so that a flood
 //! of records costs a flood of additions. A conn_id contains the server-id, which is only shown on demand; only its
 //! last part is kept.
 
 use super::text::Record;
-use super::vocabulary::{Event, Key, Level};
+use super::vocabulary::{Event, Key};
 use relay_core::phone_suffix;
 use std::fmt::Display;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -44,9 +43,9 @@ impl Recent {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Keeps a record, if it is of interest.
+    /// Keeps a record, if the page shows it.
     pub(super) fn note(&self, event: Event, fields: &[(Key, &dyn Display)]) {
-        if !is_of_interest(event) {
+        if !event.is_shown() {
             return;
         }
         let mut inner = self.lock();
@@ -91,32 +90,6 @@ impl Happening {
             server,
             phone,
             detail,
-        }
-    }
-}
-
-fn is_of_interest(event: Event) -> bool {
-    match event {
-        Event::ServerClaimed
-        | Event::ServerIdTakeover
-        | Event::ServerIdConflict
-        | Event::ServerReleased
-        | Event::ServerResumed
-        | Event::PhoneRegistered
-        | Event::PhoneRegisterNoServer
-        | Event::PhoneRegisterAtCap
-        | Event::PhoneParked
-        | Event::PhoneForwarderReadEnd
-        | Event::PhoneForwarderNoBinary
-        | Event::PhoneForwarderSendFailed
-        | Event::BinaryForwarderReadEnd
-        | Event::BinaryForwarderPhoneClosed
-        | Event::ShutdownSignal
-        | Event::ReloadRequested => true,
-        other => {
-            let name = other.name();
-            let topic = name.starts_with("certificate_") || name.starts_with("push");
-            topic || other.level() > Level::Info
         }
     }
 }
@@ -191,10 +164,16 @@ mod tests {
     }
 
     #[test]
-    fn warnings_are_of_interest_and_the_last_word_about_a_phone_is_not() {
-        assert!(is_of_interest(Event::AcceptFailed));
-        assert!(is_of_interest(Event::CertificateIssued));
-        assert!(!is_of_interest(Event::PhoneUnregistered));
+    fn only_what_the_page_shows_is_kept() {
+        let recent = Recent::default();
+        for event in Event::ALL {
+            recent.note(*event, &[]);
+        }
+        let shown = Event::ALL.iter().filter(|event| event.is_shown()).count();
+        let (kept, skipped) = recent.take();
+        assert_eq!(kept.len() + skipped as usize, shown);
+        assert!(kept.iter().all(|happening| happening.event.is_shown()));
+        assert!(shown < Event::ALL.len());
     }
 
     #[test]

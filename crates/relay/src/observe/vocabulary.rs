@@ -1,5 +1,5 @@
-//! Everything the log can say: each event with its level, the keys its records may carry, and what it means. One
-//! table for the code, for docs/log.md, and for the tests.
+//! Everything the log can say: each event with its level, whether the admin page shows it, the keys its records may
+//! carry, and what it means. One table for the code, for docs/log.md, and for the tests.
 
 /// How much a record matters.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum)]
@@ -25,7 +25,9 @@ impl Level {
 }
 
 macro_rules! events {
-    ($($variant:ident $level:ident $name:literal [$($key:ident),*] $meaning:literal),* $(,)?) => {
+    (@is shown) => { true };
+    (@is hidden) => { false };
+    ($($variant:ident $level:ident $shown:ident $name:literal [$($key:ident),*] $meaning:literal),* $(,)?) => {
         /// Every event the relay logs.
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         pub enum Event { $(#[doc = $meaning] $variant),* }
@@ -40,6 +42,10 @@ macro_rules! events {
             /// The level of its line.
             pub fn level(self) -> Level { match self { $(Self::$variant => Level::$level),* } }
 
+            /// Whether the admin page shows it: what is about peers, certificates and push, and whatever is no
+            /// [`Level::Info`].
+            pub(crate) fn is_shown(self) -> bool { match self { $(Self::$variant => events!(@is $shown)),* } }
+
             /// What its records may carry beside `time`, `level` and `msg`.
             pub fn keys(self) -> &'static [Key] { match self { $(Self::$variant => &[$(Key::$key),*]),* } }
 
@@ -50,151 +56,151 @@ macro_rules! events {
 }
 
 events! {
-    ServerClaimed Info "server_claimed" [ServerId, BinaryVersion, Remote]
+    ServerClaimed Info shown "server_claimed" [ServerId, BinaryVersion, Remote]
         "A binary holds the server-id from now on.",
-    ServerIdTakeover Info "server_id_takeover" [ServerId, Remote]
+    ServerIdTakeover Info shown "server_id_takeover" [ServerId, Remote]
         "It took the server-id from a holder that failed its probe; `server_claimed` follows.",
-    ServerIdConflict Info "server_id_conflict" [ServerId, Remote]
+    ServerIdConflict Info shown "server_id_conflict" [ServerId, Remote]
         "A binary was turned away with 4409: the holder has just proved to be alive.",
-    ServerReleased Info "server_released" [ServerId]
+    ServerReleased Info shown "server_released" [ServerId]
         "The holder is gone; its grace window begins.",
-    ServerResumed Info "server_resumed" [ServerId, Remote]
+    ServerResumed Info shown "server_resumed" [ServerId, Remote]
         "The process that had left is back, and its tenure goes on; `server_claimed` follows.",
-    PhoneRegistered Info "phone_registered" [ServerId, ConnId, DeviceName, Remote]
+    PhoneRegistered Info shown "phone_registered" [ServerId, ConnId, DeviceName, Remote]
         "A phone is in.",
-    PhoneRegisterNoServer Info "phone_register_no_server" [ServerId, Remote]
+    PhoneRegisterNoServer Info shown "phone_register_no_server" [ServerId, Remote]
         "A phone was turned away with 4404: nobody holds the server-id.",
-    PhoneRegisterAtCap Info "phone_register_at_cap" [ServerId, Remote]
+    PhoneRegisterAtCap Info shown "phone_register_at_cap" [ServerId, Remote]
         "A phone was turned away with 4429: the server-id has all its phones.",
-    PhoneParked Info "phone_parked" [ServerId, ConnId]
+    PhoneParked Info shown "phone_parked" [ServerId, ConnId]
         "A phone waits for its binary to return.",
-    PhoneUnregistered Info "phone_unregistered" [ServerId, ConnId]
+    PhoneUnregistered Info hidden "phone_unregistered" [ServerId, ConnId]
         "The last line about a phone.",
-    PhoneCloseNoticeSendFailed Info "phone_close_notice_send_failed" [ServerId, ConnId, CloseCode, Err]
+    PhoneCloseNoticeSendFailed Info hidden "phone_close_notice_send_failed" [ServerId, ConnId, CloseCode, Err]
         "The binary could not be told that a phone is gone.",
-    PhoneForwarderReadEnd Info "phone_forwarder_read_end" [ServerId, ConnId, Err]
+    PhoneForwarderReadEnd Info shown "phone_forwarder_read_end" [ServerId, ConnId, Err]
         "Nothing more is read from a phone; `err` says why.",
-    PhoneForwarderMarshalErr Warn "phone_forwarder_marshal_err" [ServerId, ConnId, Err]
+    PhoneForwarderMarshalErr Warn shown "phone_forwarder_marshal_err" [ServerId, ConnId, Err]
         "A phone sent something that is not JSON, and is closed with 1007.",
-    PhoneForwarderNoBinary Info "phone_forwarder_no_binary" [ServerId, ConnId]
+    PhoneForwarderNoBinary Info shown "phone_forwarder_no_binary" [ServerId, ConnId]
         "A frame had no binary to go to.",
-    PhoneForwarderSendFailed Info "phone_forwarder_send_failed" [ServerId, ConnId, Err]
+    PhoneForwarderSendFailed Info shown "phone_forwarder_send_failed" [ServerId, ConnId, Err]
         "A frame found no room in the queue of its binary.",
-    BinaryForwarderReadEnd Info "binary_forwarder_read_end" [ServerId, BinaryConnId, Err]
+    BinaryForwarderReadEnd Info shown "binary_forwarder_read_end" [ServerId, BinaryConnId, Err]
         "Nothing more is read from a binary; `err` says why.",
-    BinaryForwarderUnmarshalErr Warn "binary_forwarder_unmarshal_err" [ServerId, BinaryConnId, Err]
+    BinaryForwarderUnmarshalErr Warn shown "binary_forwarder_unmarshal_err" [ServerId, BinaryConnId, Err]
         "A binary sent something that is no envelope. It was dropped; the connection stays.",
-    BinaryForwarderPushWakeDropped Warn "binary_forwarder_push_wake_dropped" [ServerId, BinaryConnId, Err]
+    BinaryForwarderPushWakeDropped Warn shown "binary_forwarder_push_wake_dropped" [ServerId, BinaryConnId, Err]
         "A push wake was refused; `err` says why.",
-    BinaryForwarderUnknownConnId Warn "binary_forwarder_unknown_conn_id" [ServerId, ConnId]
+    BinaryForwarderUnknownConnId Warn shown "binary_forwarder_unknown_conn_id" [ServerId, ConnId]
         "A binary sent something to a phone that is not there, as happens when a phone has just left.",
-    BinaryForwarderPhoneEnqueueFailed Info "binary_forwarder_phone_enqueue_failed" [ServerId, ConnId, Err]
+    BinaryForwarderPhoneEnqueueFailed Info hidden "binary_forwarder_phone_enqueue_failed" [ServerId, ConnId, Err]
         "A frame found no room in the queue of its phone.",
-    BinaryForwarderPhoneSendFailed Info "binary_forwarder_phone_send_failed" [ServerId, ConnId, Err]
+    BinaryForwarderPhoneSendFailed Info hidden "binary_forwarder_phone_send_failed" [ServerId, ConnId, Err]
         "A frame could not be written to its phone.",
-    BinaryForwarderCloseFrameSendFailed Info "binary_forwarder_close_frame_send_failed" [ServerId, ConnId, CloseCode, Err]
+    BinaryForwarderCloseFrameSendFailed Info hidden "binary_forwarder_close_frame_send_failed" [ServerId, ConnId, CloseCode, Err]
         "A phone could not be closed as its binary asked.",
-    BinaryForwarderPhoneClosed Info "binary_forwarder_phone_closed" [ServerId, ConnId, CloseCode]
+    BinaryForwarderPhoneClosed Info shown "binary_forwarder_phone_closed" [ServerId, ConnId, CloseCode]
         "A phone was closed as its binary asked.",
-    PushWakeSent Info "push_wake_sent" [ServerId, TokenFp, Duration, FcmMessageId]
+    PushWakeSent Info shown "push_wake_sent" [ServerId, TokenFp, Duration, FcmMessageId]
         "The push service took a wake.",
-    PushWakeSendFailed Warn "push_wake_send_failed" [ServerId, TokenFp, Duration, Err]
+    PushWakeSendFailed Warn shown "push_wake_send_failed" [ServerId, TokenFp, Duration, Err]
         "A wake did not get through; `err` has the kind of failure, and the push service's status and codes.",
-    RateLimited Warn "rate_limited" [Remote]
+    RateLimited Warn shown "rate_limited" [Remote]
         "An address tries to connect too often (429).",
-    RedialLimited Warn "redial_limited" [ServerId, Remote]
+    RedialLimited Warn shown "redial_limited" [ServerId, Remote]
         "A binary whose connections keep ending at once was refused for a while (429).",
-    ConnCapReached Warn "conn_cap_reached" [Path, Remote]
+    ConnCapReached Warn shown "conn_cap_reached" [Path, Remote]
         "`--max-connections` is reached (503).",
-    IpConnCapReached Warn "ip_conn_cap_reached" [Path, Remote]
+    IpConnCapReached Warn shown "ip_conn_cap_reached" [Path, Remote]
         "An address has `--max-connections-per-ip` (429).",
-    AcceptFailed Warn "accept_failed" [Err]
+    AcceptFailed Warn shown "accept_failed" [Err]
         "The system gives out no connection: usually there are no descriptors left.",
-    LogLinesDropped Warn "log_lines_dropped" [Count]
+    LogLinesDropped Warn shown "log_lines_dropped" [Count]
         "Standard error was read too slowly; so many lines are missing.",
-    ConnectionsDropped Warn "connections_dropped" [Reason, Count, Remote]
+    ConnectionsDropped Warn shown "connections_dropped" [Reason, Count, Remote]
         "Connections were dropped before they were answered; `remote` is the last of them, where one address is to blame.",
-    Starting Info "starting" [Version, Mode, Listen, MaxConnections, Domain, CertCache, HttpsProxyProtocol]
+    Starting Info hidden "starting" [Version, Mode, Listen, MaxConnections, Domain, CertCache, HttpsProxyProtocol]
         "The relay starts.",
-    StartingMetricsListener Info "starting metrics listener" [Listen]
+    StartingMetricsListener Info hidden "starting metrics listener" [Listen]
         "Where `/metrics` is.",
-    StartingHealthListener Info "starting health listener" [Listen]
+    StartingHealthListener Info hidden "starting health listener" [Listen]
         "Where health is served.",
-    StartingHttpListener Info "starting http listener" [Listen]
+    StartingHttpListener Info hidden "starting http listener" [Listen]
         "Where ACME challenges are answered.",
-    UnusedSocket Warn "inherited socket is not used" [Addr]
+    UnusedSocket Warn shown "inherited socket is not used" [Addr]
         "The service manager handed over a socket whose port no listener has.",
-    Privileged Warn "running with more privileges than needed" [Err, Fix]
+    Privileged Warn shown "running with more privileges than needed" [Err, Fix]
         "It runs as root, or with capabilities it does not need.",
-    LimitsBeyondMachine Warn "limits are beyond what this machine can hold" [Err, Fix]
+    LimitsBeyondMachine Warn shown "limits are beyond what this machine can hold" [Err, Fix]
         "A limit is larger than what descriptors or memory allow.",
-    UnknownVariable Warn "environment variable names no setting" [EnvVar]
+    UnknownVariable Warn shown "environment variable names no setting" [EnvVar]
         "A variable starts with `PYRYCODE_RELAY_` and is no setting: a typing error?",
-    PushOn Info "push on" [Project]
+    PushOn Info shown "push on" [Project]
         "Push wakes are sent, for this project.",
-    PushOff Info "push off: PYRYCODE_RELAY_FCM_CREDENTIALS unset" []
+    PushOff Info shown "push off: PYRYCODE_RELAY_FCM_CREDENTIALS unset" []
         "No credentials: push wakes are dropped.",
-    ShutdownSignal Info "shutdown signal received; draining" []
+    ShutdownSignal Info shown "shutdown signal received; draining" []
         "The relay was told to stop.",
-    ShutdownComplete Info "shutdown complete" []
+    ShutdownComplete Info hidden "shutdown complete" []
         "Every connection is closed.",
-    ShutdownDeadlineExceeded Warn "shutdown deadline exceeded; force-closed listeners" []
+    ShutdownDeadlineExceeded Warn shown "shutdown deadline exceeded; force-closed listeners" []
         "Some peers did not finish their closing handshake in time.",
-    DrainIncomplete Warn "drain incomplete" []
+    DrainIncomplete Warn shown "drain incomplete" []
         "Follows it.",
-    ListenerFailed Error "listener failed" [Addr, Err]
+    ListenerFailed Error shown "listener failed" [Addr, Err]
         "An address cannot be listened on.",
-    ListenerErrorDraining Error "listener error; draining" []
+    ListenerErrorDraining Error shown "listener error; draining" []
         "Follows it; the relay ends.",
-    ReloadRequested Info "reload requested" []
+    ReloadRequested Info shown "reload requested" []
         "SIGHUP came.",
-    RefusedNoMode Error "refusing to start: neither --domain nor --insecure-listen given" [Err, Fix]
+    RefusedNoMode Error shown "refusing to start: neither --domain nor --insecure-listen given" [Err, Fix]
         "Neither TLS nor plain HTTP was chosen.",
-    RefusedInsecure Error "refusing to start: --insecure-listen is mutually exclusive with the TLS settings" [Err, Fix]
+    RefusedInsecure Error shown "refusing to start: --insecure-listen is mutually exclusive with the TLS settings" [Err, Fix]
         "Both were.",
-    RefusedMaxConnections Error "refusing to start: invalid --max-connections" [Err, Value, Fix]
+    RefusedMaxConnections Error shown "refusing to start: invalid --max-connections" [Err, Value, Fix]
         "`--max-connections` is below 1.",
-    RefusedEnvironment Error "refusing to start: invalid env-var config" [Err, EnvVar, Reason, Fix]
+    RefusedEnvironment Error shown "refusing to start: invalid env-var config" [Err, EnvVar, Reason, Fix]
         "A variable that asserts something has another value than those it may have.",
-    RefusedMultiInstance Error "refusing to start: multi-instance deploy detected" [Err, BypassEnvVar, Fix]
+    RefusedMultiInstance Error shown "refusing to start: multi-instance deploy detected" [Err, BypassEnvVar, Fix]
         "The platform may start several instances.",
-    RefusedProduction Error "refusing to start: production-mode misconfiguration" [Err, EnvVar, EffectiveUid, Fix]
+    RefusedProduction Error shown "refusing to start: production-mode misconfiguration" [Err, EnvVar, EffectiveUid, Fix]
         "Something is not fit for production.",
-    RefusedCapabilities Error "refusing to start: unexpected Linux capabilities" [Err, EnvVar, Fix]
+    RefusedCapabilities Error shown "refusing to start: unexpected Linux capabilities" [Err, EnvVar, Fix]
         "It has capabilities that it does not need.",
-    RefusedSettings Error "refusing to start: unusable settings" [Err, Value, Fix]
+    RefusedSettings Error shown "refusing to start: unusable settings" [Err, Value, Fix]
         "A setting cannot be used.",
-    RefusedFile Error "refusing to start: invalid configuration file" [Err, Path, Fix]
+    RefusedFile Error shown "refusing to start: invalid configuration file" [Err, Path, Fix]
         "The configuration file cannot be used.",
-    RefusedMetricsListen Error "refusing to start: invalid --metrics-listen address" [Err, Value, Fix]
+    RefusedMetricsListen Error shown "refusing to start: invalid --metrics-listen address" [Err, Value, Fix]
         "`--metrics-listen` is not on loopback.",
-    RefusedCertificate Error "refusing to start: unusable certificate files" [Err, Fix]
+    RefusedCertificate Error shown "refusing to start: unusable certificate files" [Err, Fix]
         "`--tls-cert` and `--tls-key` cannot be used.",
-    RefusedListenAddress Error "refusing to start: invalid listener address" [Err, Addr, Fix]
+    RefusedListenAddress Error shown "refusing to start: invalid listener address" [Err, Addr, Fix]
         "An address of a listener is none.",
-    AutocertSetupFailed Error "autocert setup failed" [Err, Path, Fix]
+    AutocertSetupFailed Error shown "autocert setup failed" [Err, Path, Fix]
         "The certificate cache cannot be used.",
-    CertCacheTightened Info "tightened cert cache dir perms" [Path, From, To]
+    CertCacheTightened Info hidden "tightened cert cache dir perms" [Path, From, To]
         "The certificate cache was open to others, and is not any more.",
-    CertificateSelfSigned Info "certificate_self_signed" [Fingerprint, NotAfter]
+    CertificateSelfSigned Info shown "certificate_self_signed" [Fingerprint, NotAfter]
         "A certificate was made for `--self-signed`.",
-    CertificateLoaded Info "certificate_loaded" [Domain, NotAfter]
+    CertificateLoaded Info shown "certificate_loaded" [Domain, NotAfter]
         "A certificate serves, from files or from the cache.",
-    CertificateUnfit Warn "certificate_unfit" [Err]
+    CertificateUnfit Warn shown "certificate_unfit" [Err]
         "It is served all the same, but clients will refuse it.",
-    CertificateReloadFailed Warn "certificate_reload_failed" [Err]
+    CertificateReloadFailed Warn shown "certificate_reload_failed" [Err]
         "The changed files cannot be used; the old certificate serves on.",
-    CertificateIssued Info "certificate_issued" [Domain, NotAfter, Challenge]
+    CertificateIssued Info shown "certificate_issued" [Domain, NotAfter, Challenge]
         "The CA issued a certificate.",
-    CertificateChallengeFailed Warn "certificate_challenge_failed" [Domain, Challenge, Err]
+    CertificateChallengeFailed Warn shown "certificate_challenge_failed" [Domain, Challenge, Err]
         "The CA could not validate the domain in this way; the other way is tried.",
-    CertificateRenewalFailed Warn "certificate_renewal_failed" [Domain, RetryIn, Err]
+    CertificateRenewalFailed Warn shown "certificate_renewal_failed" [Domain, RetryIn, Err]
         "No new certificate; the one in force serves on.",
-    CertificateCacheUnusable Warn "certificate_cache_unusable" [Path, Err]
+    CertificateCacheUnusable Warn shown "certificate_cache_unusable" [Path, Err]
         "An entry of the cache cannot be used.",
-    CertificateCacheWriteFailed Warn "certificate_cache_write_failed" [Path, RetryIn, Err]
+    CertificateCacheWriteFailed Warn shown "certificate_cache_write_failed" [Path, RetryIn, Err]
         "A new certificate is in memory only.",
-    CertificateCacheWritten Info "certificate_cache_written" [Path]
+    CertificateCacheWritten Info shown "certificate_cache_written" [Path]
         "Now it is on disk.",
 }
 
@@ -271,6 +277,12 @@ mod tests {
         names.sort_unstable();
         names.dedup();
         assert_eq!(names.len(), Event::ALL.len());
+    }
+
+    #[test]
+    fn whatever_is_wrong_is_shown() {
+        let hidden = |event: &&Event| event.level() > Level::Info && !event.is_shown();
+        assert_eq!(Event::ALL.iter().find(hidden), None);
     }
 
     #[test]

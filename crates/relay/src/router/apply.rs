@@ -5,14 +5,13 @@ use crate::observe::log::{Event, Key};
 use crate::observe::metrics::{Endpoint, Outcome, Unparked};
 use crate::session::item::{Credit, Item, Meaning};
 use crate::session::peer::{Leg, Orders, Parked, Peer, Route};
-use relay_core::{Claim, Conn, Effect, ServerId};
+use relay_core::{Claim, Conn, Effect, Resume, ServerId};
 use relay_proto::close::Cause;
 use relay_proto::envelope;
 use relay_proto::ws::Payload;
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::fmt::Display;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 impl Router {
     /// Carries out the effects of a step, in their order.
@@ -141,33 +140,28 @@ impl Router {
     }
 
     /// Ends the phones whose frames may not all have reached the process that resumes: those written
-    /// to its old connection without proof that it read them, and those still on their way there. A
-    /// gap would break their encryption, in a way from which some apps do not recover.
+    /// to its old connection without proof that it read them, and those still on their way there.
     fn end_uncertain(&self, state: &State, binary: &Peer, carried: &VecDeque<(Item, usize)>) {
-        let lost = binary.table.take_lost();
-        let mut kept_bytes: HashMap<Conn, usize> = HashMap::new();
-        for credit in carried.iter().filter_map(|(item, _)| item.credit.as_ref()) {
-            *kept_bytes.entry(credit.phone.conn).or_default() += credit.bytes();
+        let table = &binary.table;
+        let mut resume = Resume::new(table.take_lost(), table.proven());
+        let credits = || carried.iter().filter_map(|(item, _)| item.credit.as_ref());
+        for credit in credits() {
+            resume.keep(credit.phone.conn, credit.bytes());
         }
-        let is_uncertain = |phone: &&Arc<Peer>| {
-            // In this order: a frame is numbered before its credit is given back.
-            let in_flight_bytes = phone.in_flight_bytes.load(Ordering::SeqCst);
-            let kept_bytes = kept_bytes.get(&phone.conn).copied().unwrap_or(0);
-            lost || in_flight_bytes != kept_bytes || !phone.table.has_all_of(phone)
-        };
-        let registered = binary.table.phones();
-        for phone in registered.iter().filter(is_uncertain) {
-            if !phone.is_ending() {
-                self.metrics.evictions.inc();
-            }
-            phone.close(Cause::BinaryReclaimed);
-        }
+        let registered = table.phones();
+        let registered = registered.iter().map(|phone| (phone, true));
         // Of those that have left nothing is delivered behind a gap either.
         let departed = state.departed.values();
-        let departed = departed.filter(|phone| phone.table.server == binary.table.server);
-        let credits = carried.iter().filter_map(|(item, _)| item.credit.as_ref());
-        let senders = credits.map(|credit| &credit.phone);
-        for phone in departed.chain(senders).filter(is_uncertain) {
+        let departed = departed.filter(|phone| phone.table.server == table.server);
+        let senders = credits().map(|credit| &credit.phone);
+        let left = departed.chain(senders).map(|phone| (phone, false));
+        for (phone, registered) in registered.chain(left) {
+            if phone.is_ending() || !resume.has_gap(phone.conn, phone.sent()) {
+                continue;
+            }
+            if registered {
+                self.metrics.evictions.inc();
+            }
             phone.close(Cause::BinaryReclaimed);
         }
     }

@@ -75,9 +75,9 @@ impl Table {
         self.lost.swap(false, Ordering::SeqCst)
     }
 
-    /// Whether every frame of this phone that was written is known to have arrived.
-    pub(super) fn has_all_of(&self, phone: &Peer) -> bool {
-        phone.last_written.load(Ordering::SeqCst) <= self.proven.load(Ordering::SeqCst)
+    /// Up to which number all frames are known to have arrived.
+    pub(super) fn proven(&self) -> u64 {
+        self.proven.load(Ordering::SeqCst)
     }
 
     /// Oldest first.

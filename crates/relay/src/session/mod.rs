@@ -4,7 +4,7 @@
 //! A `Session` is a small future with a task of its own. It decides nothing: when to ping, close
 //! or give up is said by [`relay_core::Session`], where frames go by the `Handler` of its leg. It
 //! reads into a buffer shared by all sessions of a worker thread, so that an idle connection keeps
-//! no buffer at all.
+//! no buffer at all; only the rest of a large message is read to where it stays.
 
 pub(crate) mod binary;
 pub(crate) mod budget;
@@ -22,7 +22,7 @@ use crate::observe::metrics::{self, Metrics};
 use bytes::Bytes;
 use item::{Item, Meaning};
 use peer::{Orders, Peer};
-use relay_core::{Millis, Path, SessionPolicy, Turns};
+use relay_core::{Gather, Millis, Path, SessionPolicy, Turns};
 use relay_proto::close::{self, Cause};
 use relay_proto::ws::{
     self, CloseFrame, Control, ControlFrame, ControlPayload, Decoder, Event, Limits, Opcode,
@@ -136,17 +136,6 @@ enum Phase {
     Done,
 }
 
-/// Whether to wait a turn before writing, for more to write.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Gather {
-    /// The last write had a single item.
-    Off,
-    /// It had several.
-    Due,
-    /// The turn is over: write.
-    Done,
-}
-
 /// A connection's task. Resolves when the connection is over; dropping it earlier cuts it.
 pub(crate) struct Session<S, H> {
     peer: Arc<Peer>,
@@ -208,7 +197,7 @@ impl<S: Transport, H: Handler> Session<S, H> {
             clock: start.clock,
             writer: Writer::default(),
             write_blocked: false,
-            gather: Gather::Off,
+            gather: Gather::default(),
             turns: Turns::default(),
             admitted: false,
             phase: Phase::Open,

@@ -12,7 +12,7 @@ use crate::observe::metrics;
 use crate::router::Table;
 use atomic_waker::AtomicWaker;
 use relay_core::outbox::{Outbox, Overflow};
-use relay_core::{Conn, Millis};
+use relay_core::{Conn, Millis, Sent};
 use relay_proto::close::Cause;
 use relay_proto::ws::Payload;
 use std::collections::VecDeque;
@@ -185,6 +185,16 @@ impl Peer {
     /// Bytes queued for it.
     pub(crate) fn queued_bytes(&self) -> usize {
         self.lock().outbox.queued_bytes()
+    }
+
+    /// Of a phone: what is known of its frames.
+    pub(crate) fn sent(&self) -> Sent {
+        // In this order: a frame is numbered before its credit is given back.
+        let in_flight_bytes = self.in_flight_bytes.load(Ordering::SeqCst);
+        Sent {
+            in_flight_bytes,
+            last_written: self.last_written.load(Ordering::SeqCst),
+        }
     }
 
     pub(crate) fn lock(&self) -> MutexGuard<'_, Inner> {

@@ -1,7 +1,7 @@
 //! The loop of a session: obey, write, read, look at the clock, until nothing moves.
 
 use super::item::{Item, Meaning};
-use super::{End, Flow, Gather, Handler, Phase, Session, Transport};
+use super::{End, Flow, Handler, Phase, Session, Transport};
 use crate::observe::metrics::Direction;
 use bytes::{BufMut, Bytes};
 use relay_core::limits::QUEUE_FREE_BYTES;
@@ -14,10 +14,6 @@ use std::pin::{Pin, pin};
 use std::task::{Context, Poll};
 use tokio::io::{AsyncReadExt, ReadBuf};
 
-/// What waits to be written goes out at once from here on: more in one system call gains nothing, and it is still in a
-/// near cache.
-const GATHERED_BYTES: usize = 64 * 1024;
-
 /// Reads in a row, if they are short.
 const ROUNDS: usize = 8;
 
@@ -29,7 +25,10 @@ impl<S: Transport, H: Handler> Future for Session<S, H> {
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let me = self.get_mut();
         me.peer.waker.register(cx.waker());
-        let gather = me.gathers();
+        let peer = &me.peer;
+        let gather = me.phase == Phase::Open
+            && me.writer.is_empty()
+            && me.gather.waits(|| peer.queued_bytes());
         let mut taken_bytes = 0;
         let turn_bytes = me.turns.bytes(me.peer.leg.is_phone());
         for _ in 0..ROUNDS {
@@ -61,20 +60,6 @@ impl<S: Transport, H: Handler> Future for Session<S, H> {
 }
 
 impl<S: Transport, H: Handler> Session<S, H> {
-    /// Whether to let everybody who can run now run first, where the last write had several items. The runtime runs a task
-    /// that was woken by another at once, when a single item is there; those that are about to come go out with the
-    /// same system call.
-    fn gathers(&mut self) -> bool {
-        let due = self.gather == Gather::Due
-            && self.phase == Phase::Open
-            && self.writer.is_empty()
-            && (1..GATHERED_BYTES).contains(&self.peer.lock().outbox.queued_bytes());
-        if due {
-            self.gather = Gather::Done;
-        }
-        due
-    }
-
     /// Writes until the socket is full or nothing waits.
     fn write(&mut self, cx: &mut Context<'_>, now: Millis) {
         loop {
@@ -91,10 +76,7 @@ impl<S: Transport, H: Handler> Session<S, H> {
                 let Some(last) = last else { break };
                 self.writer.push_control(last);
             }
-            self.gather = match self.writer.has_several() {
-                true => Gather::Due,
-                false => Gather::Off,
-            };
+            self.gather.writes(self.writer.len());
             match self.writer.poll_write(&mut self.socket, cx) {
                 Poll::Ready(Ok(bytes)) => {
                     self.count(|metrics, leg| metrics.sent(leg, bytes));
@@ -158,14 +140,20 @@ impl<S: Transport, H: Handler> Session<S, H> {
         }
     }
 
-    /// Accounts for the items that are on the wire.
+    /// Accounts for the items that are on the wire: in the outbox first, then each for itself.
     fn complete_written(&mut self, now: Millis) {
+        // Dropping an item gives its sender credit, and may wake it: it has to find the room that there is, or it would be
+        // closed for an outbox that is full no more.
+        let written_bytes = self.writer.written_bytes();
+        if written_bytes > 0 {
+            self.peer.lock().outbox.written(written_bytes);
+        }
         let mut directed = None;
-        let mut charged_bytes = 0;
         while let Some((item, cost)) = self.writer.pop_written() {
             self.life.write_advanced(now);
             self.write_blocked = false;
-            charged_bytes += cost;
+            // Before the item and its credit are dropped: while a frame is not in flight any more and not yet numbered, a
+            // resume would take it for one that has arrived.
             self.handler.written(&item, cost);
             if let Some(read_at) = item.read_at {
                 let age = read_at.age(self.clock);
@@ -174,9 +162,6 @@ impl<S: Transport, H: Handler> Session<S, H> {
             if let Meaning::Directive { code, .. } = item.meaning {
                 directed = Some(code);
             }
-        }
-        if charged_bytes > 0 {
-            self.peer.lock().outbox.written(charged_bytes);
         }
         // Not before the last of them is popped: closing looks at what is written in part.
         if let Some(code) = directed {
@@ -415,5 +400,97 @@ impl<S: Transport, H: Handler> Session<S, H> {
             self.timer.as_mut().reset(self.clock.instant(deadline));
         }
         self.timer.as_mut().poll(cx).is_pending()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::Clock;
+    use crate::observe::metrics::Metrics;
+    use crate::router::{SlotHash, Table};
+    use crate::session::Start;
+    use crate::session::budget::QueueBudget;
+    use crate::session::item::Credit;
+    use crate::session::peer::{Leg, Peer};
+    use relay_core::{Conn, Outbox, ServerId, SessionPolicy};
+    use relay_proto::ws::{Limits, Opcode, Payload, Utf8};
+    use std::collections::VecDeque;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::task::{Wake, Waker};
+    use tokio::io::{Empty, empty};
+
+    /// Takes everything, and says nothing.
+    impl Transport for Empty {}
+
+    struct Mute;
+
+    impl Handler for Mute {
+        fn metrics(&self) -> Option<&Metrics> {
+            None
+        }
+
+        fn message(&mut self, _: Opcode, _: Payload<'_>) -> Result<Flow, Cause> {
+            Ok(Flow::Continue)
+        }
+
+        fn may_read(&mut self, _: usize) -> usize {
+            0
+        }
+
+        fn left(&mut self, _: &End, _: VecDeque<(Item, usize)>) {}
+    }
+
+    /// A sender that looks, when it is woken, how full the outbox is.
+    struct Sender {
+        outbox_of: Arc<Peer>,
+        found_bytes: AtomicUsize,
+    }
+
+    impl Wake for Sender {
+        fn wake(self: Arc<Self>) {
+            let found_bytes = self.outbox_of.queued_bytes();
+            self.found_bytes.store(found_bytes, Ordering::Relaxed);
+        }
+    }
+
+    fn peer(leg: Leg) -> Arc<Peer> {
+        let table = Arc::new(Table::new(ServerId::new("home"), SlotHash::default()));
+        let outbox = Outbox::new(1 << 20, Arc::new(QueueBudget::new(1 << 20)));
+        let (conn_id, label) = (String::new(), String::new());
+        Arc::new(Peer::new(Conn(1), leg, table, conn_id, "", label, outbox))
+    }
+
+    #[tokio::test]
+    async fn whom_a_written_frame_wakes_finds_its_room() {
+        let binary = peer(Leg::Binary { resumable: false });
+        let phone = peer(Leg::Phone { suffix: 1 });
+        let sender = Arc::new(Sender {
+            outbox_of: binary.clone(),
+            found_bytes: AtomicUsize::new(usize::MAX),
+        });
+        phone.waker.register(&Waker::from(sender.clone()));
+        phone.window_full.store(true, Ordering::SeqCst);
+        for frame in [&b"1"[..], b"2"] {
+            let credit = Credit::take(&phone, frame.len(), 0);
+            let item = Item::envelope(b"", Payload::Owned(frame.to_vec()), credit);
+            assert_eq!(binary.push(item, frame.len()), Ok(()));
+        }
+        let mut session = pin!(Session::new(Start {
+            peer: binary,
+            socket: empty(),
+            handler: Mute,
+            limits: Limits {
+                message_bytes: 1024,
+                utf8: Utf8::Every,
+            },
+            policy: SessionPolicy::default(),
+            clock: Clock::start(),
+            early: Bytes::new(),
+        }));
+        let mut cx = Context::from_waker(Waker::noop());
+        assert!(session.as_mut().poll(&mut cx).is_pending());
+        assert_eq!(sender.found_bytes.load(Ordering::Relaxed), 0);
     }
 }

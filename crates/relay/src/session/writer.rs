@@ -33,8 +33,9 @@ impl Writer {
         self.items.is_empty()
     }
 
-    pub(super) fn has_several(&self) -> bool {
-        self.items.len() > 1
+    /// Items that are not written to their last byte.
+    pub(super) fn len(&self) -> usize {
+        self.items.len()
     }
 
     /// Whether an item is written in part.
@@ -88,6 +89,16 @@ impl Writer {
             self.offset = 0;
         }
         items
+    }
+
+    /// What the items had cost of the outbox that are written to their last byte.
+    pub(super) fn written_bytes(&self) -> usize {
+        let mut offset = self.offset;
+        let written = self.items.iter().map_while(|(item, cost)| {
+            offset = offset.checked_sub(item.len())?;
+            Some(cost)
+        });
+        written.sum()
     }
 
     /// The next item that is written to its last byte.

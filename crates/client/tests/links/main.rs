@@ -2,10 +2,12 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod owners;
+
 use std::borrow::Cow;
 use std::time::Duration;
 
-use relay_client::testing::{Peer, Router, Script, Seen};
+use relay_client::testing::{Peer, Script, Seen};
 use relay_client::{
     AfterDrop, App, BuildError, ConnectError, DaemonEvent, DaemonLink, Endpoint, Ladder, Options,
     PhoneEvent, PhoneLink, PingPolicy, Received, SendError, Socket, SocketError, Stop, Timeouts,
@@ -363,44 +365,6 @@ async fn pings_are_answered_and_only_the_newest_waits() {
 }
 
 #[tokio::test]
-async fn an_owner_that_sends_before_it_reads_is_not_locked_out() {
-    let relay = Router::start().await.unwrap();
-    let mut daemon = DaemonLink::builder(&relay.url(), "home")
-        .events(1)
-        .start()
-        .unwrap();
-    assert!(matches!(
-        daemon.recv().await,
-        Some(DaemonEvent::Connected { .. })
-    ));
-    let mut phone = PhoneLink::builder(&relay.url(), "home")
-        .events(1)
-        .start()
-        .unwrap();
-    assert!(matches!(
-        phone.recv().await,
-        Some(PhoneEvent::Connected { .. })
-    ));
-    const FRAMES: usize = 500;
-    for n in 0..FRAMES {
-        phone.send(n.to_string().as_bytes()).await.unwrap();
-    }
-    for n in 0..FRAMES {
-        let Some(DaemonEvent::Frame { conn_id, frame }) = daemon.recv().await else {
-            panic!("no frame {n}");
-        };
-        assert_eq!(frame, n.to_string().into_bytes());
-        daemon.send(&conn_id, &frame).await.unwrap();
-    }
-    for n in 0..FRAMES {
-        match phone.recv().await {
-            Some(PhoneEvent::Frame(frame)) => assert_eq!(frame, n.to_string().into_bytes()),
-            other => panic!("{other:?}"),
-        }
-    }
-}
-
-#[tokio::test]
 async fn a_dial_is_bounded_in_time() {
     let relay = Script::start().await.unwrap();
     let after = Duration::from_millis(50);
@@ -473,24 +437,4 @@ async fn an_end_without_close_is_an_error() {
         socket.unwrap().recv().await,
         Err(SocketError::Io(_))
     ));
-}
-
-/// Its events fill up, and the connection breaks: what it sends is dropped, and it gets to its events.
-#[tokio::test]
-async fn an_owner_in_the_middle_of_sending_is_let_go_when_the_connection_breaks() {
-    let relay = Script::start().await.unwrap();
-    let builder = PhoneLink::builder(&relay.url(), "home").events(1);
-    let mut phone = builder.ladder(eager()).start().unwrap();
-    let mut peer = relay.accept().await.unwrap();
-    let connected = phone.recv().await;
-    assert!(matches!(connected, Some(PhoneEvent::Connected { .. })));
-    for _ in 0..3 {
-        peer.send(b"1").await.unwrap();
-    }
-    drop(peer);
-    // Far more than wait in front of a link's task.
-    for _ in 0..1_000 {
-        phone.send(b"2").await.unwrap();
-    }
-    while !matches!(phone.recv().await, Some(PhoneEvent::Disconnected { .. })) {}
 }
