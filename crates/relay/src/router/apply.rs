@@ -12,7 +12,6 @@ use relay_proto::ws::Payload;
 use std::collections::{HashMap, VecDeque};
 use std::fmt::Display;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 impl Router {
     /// Carries out the effects of a step, in their order.
@@ -150,10 +149,8 @@ impl Router {
             *kept_bytes.entry(credit.phone.conn).or_default() += credit.bytes();
         }
         let is_uncertain = |phone: &&Arc<Peer>| {
-            // In this order: a frame is numbered before its credit is given back.
-            let in_flight_bytes = phone.in_flight_bytes.load(Ordering::SeqCst);
             let kept_bytes = kept_bytes.get(&phone.conn).copied().unwrap_or(0);
-            lost || in_flight_bytes != kept_bytes || !phone.table.has_all_of(phone)
+            lost || !phone.table.has_all_of(phone, kept_bytes)
         };
         let registered = binary.table.phones();
         for phone in registered.iter().filter(is_uncertain) {

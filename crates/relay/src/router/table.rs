@@ -2,10 +2,11 @@
 
 use super::SlotHash;
 use crate::session::peer::{Leg, Peer};
+use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use crate::sync::{Mutex, MutexGuard};
 use relay_core::{Conn, ServerId, phone_suffix};
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, PoisonError};
 
 /// One server-id's registered phones by the last part of their conn_id, and who may address them.
 #[derive(Debug)]
@@ -55,9 +56,11 @@ impl Table {
         inner.phones.get(&suffix).cloned()
     }
 
-    /// Numbers a frame that was written to a binary that may resume.
-    pub(crate) fn count_written(&self) -> u64 {
-        self.written.fetch_add(1, Ordering::SeqCst) + 1
+    /// Numbers a frame of this phone that was written to a binary that may resume. Its credit is given back afterwards.
+    pub(crate) fn number(&self, phone: &Peer) -> u64 {
+        let sequence = self.written.fetch_add(1, Ordering::SeqCst) + 1;
+        phone.last_written.store(sequence, Ordering::SeqCst);
+        sequence
     }
 
     /// All frames up to this number have arrived.
@@ -75,9 +78,11 @@ impl Table {
         self.lost.swap(false, Ordering::SeqCst)
     }
 
-    /// Whether every frame of this phone that was written is known to have arrived.
-    pub(super) fn has_all_of(&self, phone: &Peer) -> bool {
-        phone.last_written.load(Ordering::SeqCst) <= self.proven.load(Ordering::SeqCst)
+    /// Whether every frame of this phone is known to have arrived, but for `kept_bytes` that are kept for later.
+    pub(crate) fn has_all_of(&self, phone: &Peer, kept_bytes: usize) -> bool {
+        // In this order: a frame is numbered before its credit is given back.
+        phone.window.used_bytes() == kept_bytes
+            && phone.last_written.load(Ordering::SeqCst) <= self.proven.load(Ordering::SeqCst)
     }
 
     /// Oldest first.
