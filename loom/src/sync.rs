@@ -110,6 +110,8 @@ pub(crate) mod atomic {
         fetch_add |before, more| before + more;
         fetch_sub |before, less| before.wrapping_sub(less);
         fetch_min |before, other| before.min(other);
+        fetch_or |before, bits| before | bits;
+        fetch_and |before, bits| before & bits;
     });
 
     impl AtomicUsize {

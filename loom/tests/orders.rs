@@ -46,12 +46,6 @@ fn a_torn_window_is_noticed() {
 
 #[test]
 #[should_panic(expected = "deadlock")]
-fn a_window_without_order_is_noticed() {
-    check(Weakness::Relaxed, window);
-}
-
-#[test]
-#[should_panic(expected = "deadlock")]
 fn a_window_that_wakes_nobody_is_noticed() {
     check(Weakness::Silent, window);
 }

@@ -54,10 +54,10 @@ const PURE: [(&str, &[&str]); 2] = [
 ];
 
 /// For each crate of a workspace what it depends on: as (name, only for its tests).
-pub type Graph = BTreeMap<String, BTreeSet<(String, bool)>>;
+pub(crate) type Graph = BTreeMap<String, BTreeSet<(String, bool)>>;
 
 /// That of the workspace of this manifest, as cargo understands it.
-pub fn graph(manifest: &str) -> Graph {
+pub(crate) fn graph(manifest: &str) -> Graph {
     let output = Command::new(env!("CARGO"))
         .args([
             "metadata",

@@ -7,9 +7,9 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 /// One file.
-pub struct Source {
+pub(crate) struct Source {
     /// From the root of the repository.
-    pub path: String,
+    pub(crate) path: String,
     text: String,
     /// The same with comments and the insides of literals blanked out: as long, and with the same lines.
     code: String,
@@ -24,26 +24,26 @@ enum Tests {
 }
 
 /// One line of code.
-pub struct Line<'a> {
+pub(crate) struct Line<'a> {
     /// Counted from 1.
-    pub number: usize,
+    pub(crate) number: usize,
     /// Without comments and texts.
-    pub code: &'a str,
-    pub text: &'a str,
+    pub(crate) code: &'a str,
+    pub(crate) text: &'a str,
 }
 
 /// A function with a body.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Function {
-    pub name: String,
+pub(crate) struct Function {
+    pub(crate) name: String,
     /// Where it begins, counted from 1.
-    pub line: usize,
+    pub(crate) line: usize,
     /// From its `fn` to its closing brace.
-    pub lines: usize,
+    pub(crate) lines: usize,
 }
 
 impl Source {
-    pub fn new(path: &str, text: &str) -> Self {
+    pub(crate) fn new(path: &str, text: &str) -> Self {
         let code = blank(text);
         let tests = if path.starts_with("tests/") || path.contains("/tests/") {
             Tests::All
@@ -59,14 +59,14 @@ impl Source {
     }
 
     /// Every line.
-    pub fn lines(&self) -> impl Iterator<Item = Line<'_>> {
+    pub(crate) fn lines(&self) -> impl Iterator<Item = Line<'_>> {
         let both = self.code.lines().zip(self.text.lines());
         both.zip(1..)
             .map(|((code, text), number)| Line { number, code, text })
     }
 
     /// The lines that are part of the program.
-    pub fn program(&self) -> impl Iterator<Item = Line<'_>> {
+    pub(crate) fn program(&self) -> impl Iterator<Item = Line<'_>> {
         self.lines().filter(|line| match &self.tests {
             Tests::All => false,
             Tests::Lines(tests) => !tests.contains(&(line.number - 1)),
@@ -74,7 +74,7 @@ impl Source {
     }
 
     /// Every function that has a body, tests included.
-    pub fn functions(&self) -> Vec<Function> {
+    pub(crate) fn functions(&self) -> Vec<Function> {
         let mut functions = Vec::new();
         let mut start = 0;
         for line in self.code.split_inclusive('\n') {
@@ -125,7 +125,7 @@ impl Source {
 }
 
 /// Every Rust file of the repository.
-pub fn all() -> Vec<Source> {
+pub(crate) fn all() -> Vec<Source> {
     let mut sources: Vec<Source> = files(&["rs"])
         .into_iter()
         .map(|(path, text)| Source::new(&path, &text))
@@ -142,7 +142,7 @@ pub fn all() -> Vec<Source> {
 }
 
 /// The path from the root and the text of every file with one of these endings; an empty list stands for all of them.
-pub fn files(endings: &[&str]) -> Vec<(String, String)> {
+pub(crate) fn files(endings: &[&str]) -> Vec<(String, String)> {
     let mut found = Vec::new();
     let mut folders = vec![root()];
     while let Some(folder) = folders.pop() {
