@@ -4,6 +4,7 @@ purges it.
 Usage: install.py PACKAGE.deb DEBIAN-TREE (as root, in mount and network namespaces of its own with lo up)
 """
 
+import json
 import os
 import pathlib
 import pwd
@@ -18,6 +19,7 @@ from common import Service, become, pairs, seconds, unit
 package = pathlib.Path(sys.argv[1])
 tree = pathlib.Path(sys.argv[2])
 USER = "pyrycode-relay"
+BILL = "usr/share/doc/pyrycode-relay/pyrycode-relay.cdx.json"
 
 
 def must(holds, what):
@@ -54,8 +56,12 @@ def installed():
         "usr/share/man/man1/pyrycode-relay.1.gz",
         "usr/share/man/man1/pyrycode-relay-check-config.1.gz",
         "usr/share/doc/pyrycode-relay/copyright",
+        BILL,
     ):
         must((root / path).is_file(), f"/{path} is not there")
+    bill = json.loads((root / BILL).read_text())
+    inside = {part["name"] for part in bill["components"] if part["scope"] == "required"}
+    must({"relay-core", "tokio", "rustls"} <= inside and "proptest" not in inside, f"the bill of materials has {inside}")
     must(inside("dpkg-query", "-W", "-f=${Conffiles}", USER).split()[0] == "/etc/pyrycode-relay/relay.toml", "conffiles")
     who = account()
     must(who is not None, "there is no user for the service")

@@ -61,6 +61,7 @@ pub fn run(seed: u64, vandalism: Option<Vandalism>) -> Outcome {
         let runtime = runtime.enable_time().start_paused(true).build();
         match runtime {
             Ok(runtime) => runtime.block_on(world::run(seed, vandalism)),
+            // Not a seed that fails: nothing can be simulated here.
             Err(error) => panic!("no runtime: {error}"),
         }
     });

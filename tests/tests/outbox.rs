@@ -76,6 +76,30 @@ async fn c48_a_phones_backlog_is_bounded_and_only_that_phone_is_closed() {
     relay.expect_counts(1, 1).await;
 }
 
+/// The default would have cut it after 5 s.
+#[tokio::test]
+async fn a_close_frame_waits_as_long_as_the_control_timeout_says() {
+    let relay = Relay::start(&["--write-timeout", "60s", "--control-timeout", "60s"]).await;
+    let (mut daemon, mut stalled, stalled_id) = with_stalled_phone(&relay).await;
+    let large = json_of(100_000);
+    let mut sent = 0;
+    let fields = [("conn_id", &*stalled_id)];
+    while relay
+        .log
+        .count("binary_forwarder_phone_enqueue_failed", &fields)
+        == 0
+    {
+        sent += large.len();
+        assert!(sent < 64 << 20, "no bound in sight after 64 MiB");
+        daemon.send_to(&stalled_id, &large);
+        daemon.expect_alive().await;
+    }
+    daemon.expect_notice(&stalled_id, 1011).await;
+    tokio::time::sleep(Duration::from_millis(6_500)).await;
+    let close = (1011, "phone backlog full".into());
+    assert_eq!(stalled.close_frame().await, close);
+}
+
 #[tokio::test]
 async fn c49_a_burst_of_small_frames_arrives_in_order() {
     let relay = Relay::start(&[]).await;

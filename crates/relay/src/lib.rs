@@ -26,4 +26,5 @@ mod router;
 pub mod server;
 pub mod session;
 mod start;
+mod sync;
 pub mod top;

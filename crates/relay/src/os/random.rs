@@ -7,6 +7,7 @@
 pub(crate) fn bytes<const N: usize>() -> [u8; N] {
     let mut bytes = [0; N];
     if let Err(error) = getrandom::fill(&mut bytes) {
+        // Nobody who asks for a secret has anything better to do.
         panic!("the system's random generator fails: {error}");
     }
     bytes

@@ -28,11 +28,10 @@ impl Router {
     pub(crate) fn audit(&self) -> Result<Holdings, Violation> {
         let state = self.lock();
         invariant::check(&state.hub)?;
-        let bytes = state.peers.values().map(|peer| {
-            let in_flight = &peer.in_flight_bytes;
-            let in_flight = in_flight.load(std::sync::atomic::Ordering::SeqCst);
-            (peer.queued_bytes(), in_flight)
-        });
+        let bytes = state
+            .peers
+            .values()
+            .map(|peer| (peer.queued_bytes(), peer.window.used_bytes()));
         let (queued_bytes, in_flight_bytes) =
             bytes.fold((0, 0), |sum, peer| (sum.0 + peer.0, sum.1 + peer.1));
         Ok(Holdings {

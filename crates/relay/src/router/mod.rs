@@ -248,7 +248,7 @@ impl Router {
 
     /// What may wait for one binary: each phone fills its window, and one read of frames beyond it.
     fn binary_outbox_bytes(&self) -> usize {
-        use crate::session::item::WINDOW_BYTES;
+        use crate::session::window::WINDOW_BYTES;
         let phone_bytes = WINDOW_BYTES
             + 2 * self.config.message_bytes.max(WINDOW_BYTES)
             + self.config.park_phone_bytes;

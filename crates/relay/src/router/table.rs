@@ -2,10 +2,11 @@
 
 use super::SlotHash;
 use crate::session::peer::{Leg, Peer};
+use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use crate::sync::{Mutex, MutexGuard};
 use relay_core::{Conn, ServerId, phone_suffix};
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, PoisonError};
 
 /// One server-id's registered phones by the last part of their conn_id, and who may address them.
 #[derive(Debug)]
@@ -55,9 +56,11 @@ impl Table {
         inner.phones.get(&suffix).cloned()
     }
 
-    /// Numbers a frame that was written to a binary that may resume.
-    pub(crate) fn count_written(&self) -> u64 {
-        self.written.fetch_add(1, Ordering::SeqCst) + 1
+    /// Numbers a frame of this phone that was written to a binary that may resume. Its credit is given back afterwards.
+    pub(crate) fn number(&self, phone: &Peer) -> u64 {
+        let sequence = self.written.fetch_add(1, Ordering::SeqCst) + 1;
+        phone.last_written.store(sequence, Ordering::SeqCst);
+        sequence
     }
 
     /// All frames up to this number have arrived.
@@ -76,7 +79,7 @@ impl Table {
     }
 
     /// Up to which number all frames are known to have arrived.
-    pub(super) fn proven(&self) -> u64 {
+    pub(crate) fn proven(&self) -> u64 {
         self.proven.load(Ordering::SeqCst)
     }
 

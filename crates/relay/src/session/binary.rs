@@ -147,9 +147,7 @@ impl Handler for Binary {
             let metrics = &self.seat.router.metrics;
             metrics.frame(Direction::phone_to_binary, credit.frame_bytes as usize);
             if self.is_resumable() {
-                self.written = self.seat.peer.table.count_written();
-                let last_written = &credit.phone.last_written;
-                last_written.store(self.written, Ordering::SeqCst);
+                self.written = self.seat.peer.table.number(&credit.phone);
             }
         }
     }

@@ -1,8 +1,8 @@
 //! The bytes that the outboxes of all connections share.
 
 use crate::observe::metrics::Fill;
+use crate::sync::atomic::{AtomicUsize, Ordering};
 use relay_core::budget::{Budget, left_after_draw};
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// What is left of `--queue-bytes`. Nothing else is ordered by it, and a queue touches it once in 64 KiB.
 #[derive(Debug)]
@@ -14,7 +14,7 @@ pub(crate) struct QueueBudget {
 }
 
 impl QueueBudget {
-    pub(crate) const fn new(bytes: usize) -> Self {
+    pub(crate) fn new(bytes: usize) -> Self {
         Self {
             bytes,
             left_bytes: AtomicUsize::new(bytes),
@@ -41,14 +41,14 @@ impl Budget for QueueBudget {
         let after_draw = |left_bytes| left_after_draw(left_bytes, held_bytes, more_bytes);
         let drawn = self
             .left_bytes
-            .try_update(Ordering::Relaxed, Ordering::Relaxed, after_draw);
-        if drawn.is_ok() {
-            // Somebody may draw or give back in between; then it is theirs, and a step off for a moment.
-            let left_bytes = self.left_bytes.load(Ordering::Relaxed);
-            self.least_left_bytes
-                .fetch_min(left_bytes, Ordering::Relaxed);
-        }
-        drawn.is_ok()
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, after_draw);
+        let Ok(before_bytes) = drawn else {
+            return false;
+        };
+        // Not what is left by now: somebody may have given back.
+        self.least_left_bytes
+            .fetch_min(before_bytes - more_bytes, Ordering::Relaxed);
+        true
     }
 
     fn give_back(&self, bytes: usize) {

@@ -7,18 +7,10 @@ use relay_proto::envelope;
 use relay_proto::ws::{ControlFrame, Opcode, Payload, data_header, text_header};
 use std::ops::Range;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 /// Payloads up to this many bytes are copied next to their header: one buffer is cheaper to write
 /// than two. Larger ones that already own their allocation are moved, never copied.
 const COPY_BYTES: usize = 2048;
-
-/// Bytes of one phone's frames that may wait for its binary before no more is read from it. A frame
-/// of the largest legitimate size fits; sixteen phones together stay at about a megabyte.
-pub(crate) const WINDOW_BYTES: usize = 64 * 1024;
-
-/// A phone whose window was full is read again when this much is left.
-pub(crate) const REOPEN_BYTES: usize = WINDOW_BYTES / 2;
 
 /// What has happened once an item is written.
 #[derive(Debug)]
@@ -172,9 +164,7 @@ impl Credit {
             frame_bytes: short(frame_bytes),
             overhead_bytes: short(envelope_bytes + OUTBOX_ITEM_BYTES),
         };
-        phone
-            .in_flight_bytes
-            .fetch_add(credit.bytes(), Ordering::SeqCst);
+        phone.window.take(credit.bytes());
         credit
     }
 
@@ -186,14 +176,7 @@ impl Credit {
 
 impl Drop for Credit {
     fn drop(&mut self) {
-        let before = self
-            .phone
-            .in_flight_bytes
-            .fetch_sub(self.bytes(), Ordering::SeqCst);
-        if before - self.bytes() <= REOPEN_BYTES
-            && self.phone.window_full.load(Ordering::SeqCst)
-            && self.phone.window_full.swap(false, Ordering::SeqCst)
-        {
+        if self.phone.window.give_back(self.bytes()) {
             self.phone.waker.wake();
         }
     }

@@ -8,16 +8,17 @@
 use super::budget::QueueBudget;
 use super::item::Item;
 use super::tally::Tally;
+use super::window::Window;
 use crate::observe::metrics;
 use crate::router::Table;
-use atomic_waker::AtomicWaker;
+use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use crate::sync::{AtomicWaker, Mutex, MutexGuard};
 use relay_core::outbox::{Outbox, Overflow};
 use relay_core::{Conn, Millis, Sent};
 use relay_proto::close::Cause;
 use relay_proto::ws::Payload;
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, PoisonError};
 
 /// Bytes of a binary's outbox that phones' frames leave free: some thousand close notices.
 pub(crate) const NOTICE_BYTES: usize = 1024 * 1024;
@@ -123,10 +124,8 @@ pub(crate) struct Peer {
     ending: AtomicBool,
     /// For a phone: the number of its last frame that was written to a binary that may resume.
     pub(crate) last_written: AtomicU64,
-    /// Bytes of this phone's frames in its binary's outbox.
-    pub(crate) in_flight_bytes: AtomicUsize,
-    /// The phone's task waits for its window to open.
-    pub(crate) window_full: AtomicBool,
+    /// For a phone: what its frames may take up of its binary's outbox.
+    pub(crate) window: Window,
     /// Tenths of a second from the relay's start to this connection's upgrade.
     connected_at_ds: u32,
     /// A phone's frames.
@@ -155,8 +154,7 @@ impl Peer {
             admitted: AtomicBool::new(false),
             ending: AtomicBool::new(false),
             last_written: AtomicU64::new(0),
-            in_flight_bytes: AtomicUsize::new(0),
-            window_full: AtomicBool::new(false),
+            window: Window::new(),
             connected_at_ds: 0,
             tally: Tally::default(),
             inner: Mutex::new(Inner {
@@ -190,7 +188,7 @@ impl Peer {
     /// Of a phone: what is known of its frames.
     pub(crate) fn sent(&self) -> Sent {
         // In this order: a frame is numbered before its credit is given back.
-        let in_flight_bytes = self.in_flight_bytes.load(Ordering::SeqCst);
+        let in_flight_bytes = self.window.used_bytes();
         Sent {
             in_flight_bytes,
             last_written: self.last_written.load(Ordering::SeqCst),
@@ -239,7 +237,15 @@ impl Peer {
 
     /// Queues an item. A task that is busy writing finds it by itself; an idle one is woken.
     pub(crate) fn push(&self, item: Item, cost_bytes: usize) -> Result<(), Overflow> {
-        let mut inner = self.lock();
+        self.push_locked(self.lock(), item, cost_bytes)
+    }
+
+    fn push_locked(
+        &self,
+        mut inner: MutexGuard<'_, Inner>,
+        item: Item,
+        cost_bytes: usize,
+    ) -> Result<(), Overflow> {
         let pushed = inner.outbox.push(item, cost_bytes);
         let wake = pushed.is_ok() && std::mem::take(&mut inner.idle);
         drop(inner);
@@ -317,8 +323,7 @@ impl Peer {
             return Err(Overflow::Closed);
         }
         inner.directed = close_code.is_some() && !inner.outbox.is_closed();
-        drop(inner);
-        self.push(item, cost_bytes)
+        self.push_locked(inner, item, cost_bytes)
     }
 
     /// If it is parked, what it has sent since, for delivery or to be dropped; it asks from now on.

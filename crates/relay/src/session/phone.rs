@@ -1,6 +1,6 @@
 //! The phone leg: every message is a frame for the binary.
 
-use super::item::{Credit, Item, Meaning, REOPEN_BYTES, WINDOW_BYTES};
+use super::item::{Credit, Item, Meaning};
 use super::peer::{Peer, Refused, Route};
 use super::stamp::Stamp;
 use super::{End, Flow, Handler};
@@ -14,7 +14,6 @@ use relay_proto::ws::{Opcode, Payload};
 use relay_proto::{envelope, json};
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 /// The session of a phone.
 pub(crate) struct Phone {
@@ -98,7 +97,7 @@ impl Phone {
             // It is going; the router is about to say what becomes of this phone.
             Some(Refused::Closed(frame)) => return Forwarded::Stalled(frame.into_vec()),
         }
-        let full = self.peer().in_flight_bytes.load(Ordering::SeqCst) >= WINDOW_BYTES;
+        let full = self.peer().window.is_full();
         Forwarded::Done(if full { Flow::Pause } else { Flow::Continue })
     }
 
@@ -158,17 +157,11 @@ impl Handler for Phone {
             // must not keep this phone from being read: it would be neither answered nor parked, nor seen to go.
             Route::Ask => return usize::MAX,
         }
-        let peer = self.peer();
-        if peer.in_flight_bytes.load(Ordering::SeqCst) < WINDOW_BYTES {
-            return usize::MAX;
+        if self.peer().window.is_open() {
+            usize::MAX
+        } else {
+            0
         }
-        peer.window_full.store(true, Ordering::SeqCst);
-        // The binary's task may have made room just before it could see the mark.
-        if peer.in_flight_bytes.load(Ordering::SeqCst) > REOPEN_BYTES {
-            return 0;
-        }
-        peer.window_full.store(false, Ordering::SeqCst);
-        usize::MAX
     }
 
     fn wake(&mut self) -> Result<(), Cause> {

@@ -413,6 +413,7 @@ mod tests {
     use crate::session::budget::QueueBudget;
     use crate::session::item::Credit;
     use crate::session::peer::{Leg, Peer};
+    use crate::session::window::WINDOW_BYTES;
     use relay_core::{Conn, Outbox, ServerId, SessionPolicy};
     use relay_proto::ws::{Limits, Opcode, Payload, Utf8};
     use std::collections::VecDeque;
@@ -471,12 +472,13 @@ mod tests {
             found_bytes: AtomicUsize::new(usize::MAX),
         });
         phone.waker.register(&Waker::from(sender.clone()));
-        phone.window_full.store(true, Ordering::SeqCst);
-        for frame in [&b"1"[..], b"2"] {
-            let credit = Credit::take(&phone, frame.len(), 0);
-            let item = Item::envelope(b"", Payload::Owned(frame.to_vec()), credit);
-            assert_eq!(binary.push(item, frame.len()), Ok(()));
+        for _ in 0..2 {
+            let frame = vec![b'1'; WINDOW_BYTES / 2];
+            let (bytes, credit) = (frame.len(), Credit::take(&phone, frame.len(), 0));
+            let item = Item::envelope(b"", Payload::Owned(frame), credit);
+            assert_eq!(binary.push(item, bytes), Ok(()));
         }
+        assert!(!phone.window.is_open());
         let mut session = pin!(Session::new(Start {
             peer: binary,
             socket: empty(),
