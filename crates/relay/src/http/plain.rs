@@ -35,9 +35,8 @@ pub(crate) async fn exchange<S>(
 ) where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    let service = service_fn(|request: Request<Incoming>| {
-        ready(Ok::<_, Infallible>(answer(&request)))
-    });
+    let service =
+        service_fn(|request: Request<Incoming>| ready(Ok::<_, Infallible>(answer(&request))));
     let mut connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(times.header)
