@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::process::Command;
 
 /// Every edge between the crates of this workspace that is meant to be.
-const EDGES: [(&str, &str); 12] = [
+const EDGES: [(&str, &str); 14] = [
     ("relay-core", "relay-proto"),
     ("relay-client", "relay-proto"),
     ("pyrycode-relay", "relay-proto"),
@@ -20,6 +20,9 @@ const EDGES: [(&str, &str); 12] = [
     ("relay-sim", "relay-client"),
     // For the whole relay without sockets.
     ("relay-sim", "pyrycode-relay"),
+    ("relay-chaos", "relay-client"),
+    // For its messages, its chance and its reader of metrics.
+    ("relay-chaos", "relay-sim"),
 ];
 
 #[test]
