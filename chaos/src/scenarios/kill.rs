@@ -71,6 +71,15 @@ pub(crate) async fn daemons(world: World) -> Result<Outcome> {
     for daemon in &mut town.daemons {
         stage.start(daemon)?;
     }
+    // What a phone said before the claim would have nowhere to go.
+    for phone in &phones {
+        stage
+            .book
+            .wait("a phone's end at the claim", PATIENCE, |inner| {
+                inner.of(*phone).losses.first().map(drop)
+            })
+            .await?;
+    }
     let slowest = stage.recover(&mut town, AFTER_CLAIM).await?;
     for phone in &phones {
         let inner = stage.book.open();
@@ -147,10 +156,16 @@ pub(crate) async fn resets(world: World) -> Result<Outcome> {
     stage.recover(&mut town, PATIENCE).await?;
     let mut slowest = Duration::ZERO;
     for n in 1..=RESETS {
-        for daemon in &town.daemons {
+        // With every end a phone of the other one waits longer.
+        let daemons = if n == 1 {
+            &town.daemons[..]
+        } else {
+            &town.daemons[1..]
+        };
+        for daemon in daemons {
             daemon.way()?.reset();
         }
-        for daemon in &town.daemons {
+        for daemon in daemons {
             let process = daemon.process;
             stage
                 .book
