@@ -26,9 +26,12 @@ pub(crate) struct Args {
     /// Between two frames of its own, on the average; 0: none
     #[arg(long, default_value_t = 700)]
     pub(crate) every_ms: u64,
-    /// Between two pings, and for the pong
+    /// Between two pings
     #[arg(long, default_value_t = 30_000)]
     pub(crate) ping_ms: u64,
+    /// For the pong; otherwise as long
+    #[arg(long)]
+    pub(crate) pong_ms: Option<u64>,
 }
 
 /// A session, as the daemon knows it.
@@ -60,14 +63,13 @@ struct Daemon {
 
 /// Runs until it is told to end.
 pub(crate) async fn run(args: Args) {
-    let ping = Duration::from_millis(args.ping_ms);
     let mut builder = DaemonLink::builder(&args.url, &args.server)
         .after_drop(AfterDrop::AtOnce)
         // A daemon that gave up would have to be started again.
         .conflict_limit(0)
         .ping(PingPolicy {
-            every: ping,
-            timeout: ping,
+            every: Duration::from_millis(args.ping_ms),
+            timeout: Duration::from_millis(args.pong_ms.unwrap_or(args.ping_ms)),
         });
     if args.resumable {
         builder = builder.instance(&format!("process-{}", args.process));

@@ -57,7 +57,12 @@ pub(crate) async fn all(args: Args) -> bool {
     let now = SystemTime::now()
         .duration_since(SystemTime::UNIX_EPOCH)
         .unwrap_or_default();
+    let Ok(dir) = tempfile::Builder::new().prefix("relay-chaos-").tempdir() else {
+        println!("no directory for logs");
+        return false;
+    };
     let world = World {
+        dir: dir.path().to_owned(),
         relay: args.relay,
         vandalism: args.vandalism,
         seed: args.seed.unwrap_or(now.as_secs()),
@@ -65,11 +70,15 @@ pub(crate) async fn all(args: Args) -> bool {
     let jobs = Arc::new(Semaphore::new(args.jobs.max(1)));
     let mut plays = JoinSet::new();
     for scenario in chosen {
-        let (jobs, world) = (jobs.clone(), world.clone());
+        let (jobs, mut world) = (jobs.clone(), world.clone());
+        world.dir.push(scenario.name);
         plays.spawn(async move {
             let _job = jobs.acquire_owned().await;
             let start = Instant::now();
-            let outcome = (scenario.play)(world).await;
+            let outcome = match std::fs::create_dir(&world.dir) {
+                Ok(()) => (scenario.play)(world).await,
+                Err(error) => Err(error.into()),
+            };
             (scenario.name, start.elapsed(), outcome)
         });
     }
@@ -102,7 +111,11 @@ pub(crate) async fn all(args: Args) -> bool {
     let seconds = start.elapsed().as_secs_f64();
     println!("{kept} kept, {broken} broken, {skipped} skipped, in {seconds:.0} s");
     match world.vandalism {
-        None => broken == 0,
+        None if broken > 0 => {
+            println!("logs: {}", dir.keep().display());
+            false
+        }
+        None => true,
         Some(_) => kept == 0 && broken > 0,
     }
 }

@@ -107,7 +107,12 @@ fn rise(points: &[(f64, f64)]) -> f64 {
 
 /// Runs it; whether every promise was kept.
 pub(crate) async fn run(args: Args) -> bool {
+    let Ok(dir) = tempfile::Builder::new().prefix("relay-soak-").tempdir() else {
+        println!("BROKEN   no directory for the log");
+        return false;
+    };
     let world = World {
+        dir: dir.path().to_owned(),
         relay: args.relay,
         vandalism: None,
         seed: args.seed,
@@ -118,7 +123,7 @@ pub(crate) async fn run(args: Args) -> bool {
             true
         }
         Err(what) => {
-            println!("BROKEN   {what}");
+            println!("BROKEN   {what}\n         log: {}", dir.keep().display());
             false
         }
     }

@@ -10,7 +10,6 @@ use crate::report::Order;
 use crate::vandal::Vandalism;
 use crate::{settled, world::World};
 use std::time::Duration;
-use tempfile::TempDir;
 use tokio::time::{Instant, sleep};
 
 /// What a relay may keep beyond what it had before anybody came, when everybody has left: what its allocator holds on
@@ -141,8 +140,6 @@ pub(crate) struct Stage {
     pub(crate) health: Health,
     /// Before anybody came.
     pub(crate) base: Figures,
-    /// A directory that goes with the stage.
-    pub(crate) dir: TempDir,
     /// Whether the relay that ends is the one that was started first.
     pub(crate) restarts: u32,
     vandalism: Option<Vandalism>,
@@ -169,12 +166,11 @@ impl Stage {
     /// # Errors
     /// If it doesn't start.
     pub(crate) async fn with(world: &World, settings: Settings) -> Result<Self> {
-        let dir = tempfile::Builder::new().prefix("relay-chaos-").tempdir()?;
         let settings = Settings {
             program: world.relay.clone(),
             ..settings
         };
-        let relay = Relay::start(settings, dir.path()).await?;
+        let relay = Relay::start(settings, &world.dir).await?;
         // What the start itself takes for a moment must be gone.
         relay.page().await?;
         sleep(LOOK).await;
@@ -186,7 +182,6 @@ impl Stage {
             book,
             health,
             base,
-            dir,
             restarts: 0,
             vandalism: world.vandalism,
             processes: 0,

@@ -10,6 +10,8 @@ pub(crate) struct World {
     pub(crate) relay: PathBuf,
     /// What is done to messages on purpose.
     pub(crate) vandalism: Option<Vandalism>,
+    /// For the logs and whatever else a scenario writes down.
+    pub(crate) dir: PathBuf,
     /// Decides what is left to chance.
     pub(crate) seed: u64,
 }

@@ -100,13 +100,15 @@ pub(crate) async fn cut(world: World) -> Result<Outcome> {
 /// have their slots back when the probe's time is over; a phone is given up by the heartbeat; and a phone that half
 /// closes has left.
 pub(crate) async fn black_hole(world: World) -> Result<Outcome> {
-    // Two pings of 2 s, the probe's 10 s, and a phone's ladder; a heartbeat would take up to 65 s.
-    const BOUND: Duration = Duration::from_secs(28);
+    // From the next connection: the probe's 10 s, and a phone's ladder. A heartbeat would take up to 65 s.
+    const BOUND: Duration = Duration::from_secs(20);
     let mut stage = Stage::open(&world, &[]).await?;
     let mut town = Town::default();
     for (resumable, server) in [(false, "plain"), (true, "resumable")] {
         let mut daemon = stage.member(Kind::Daemon { resumable }, server).await?;
-        daemon.args.push("--ping-ms=2000".into());
+        // Patient enough for the probe: nobody is read from while the holder still has time to answer.
+        let pings = ["--ping-ms=2000", "--pong-ms=11500"];
+        daemon.args.extend(pings.map(String::from));
         town.daemons.push(daemon);
         for _ in 0..2 {
             let number = town.phones.len();

@@ -75,8 +75,7 @@ fn offset(log: &str) -> Result<f64> {
 
 /// Heartbeats every 2 s, a grace window, and a certificate that is exchanged, while the clock jumps.
 pub(crate) async fn jumps(world: World) -> Result<Outcome> {
-    let dir = tempfile::tempdir()?;
-    let Some(wall) = Wall::new(dir.path()) else {
+    let Some(wall) = Wall::new(&world.dir) else {
         return Ok(Outcome::Skipped(
             "no libfaketime (Debian: apt install faketime)".into(),
         ));
@@ -147,7 +146,7 @@ pub(crate) async fn jumps(world: World) -> Result<Outcome> {
     })?;
     stage.start(&mut town.daemons[0])?;
     stage.recover(&mut town, PATIENCE).await?;
-    let reload = certificates(&world, &wall, dir.path()).await?;
+    let reload = certificates(&world, &wall).await?;
     let figures = stage.finish(town).await?;
     let grace = grace.0;
     Ok(Outcome::Kept(format!(
@@ -156,7 +155,8 @@ pub(crate) async fn jumps(world: World) -> Result<Outcome> {
 }
 
 /// A certificate is exchanged after each jump; returns the longest time until it is in force.
-async fn certificates(world: &World, wall: &Wall, dir: &Path) -> Result<Duration> {
+async fn certificates(world: &World, wall: &Wall) -> Result<Duration> {
+    let dir = &world.dir;
     let (cert, key) = (dir.join("cert.pem"), dir.join("key.pem"));
     let write = |year: i32| -> Result<()> {
         let mut params = rcgen::CertificateParams::new(vec!["relay.test".to_owned()])?;

@@ -123,7 +123,7 @@ pub(crate) async fn full(world: World) -> Result<Outcome> {
         tls: true,
         ..Settings::default()
     };
-    let mut acme = Relay::start(settings, stage.dir.path()).await?;
+    let mut acme = Relay::start(settings, &world.dir).await?;
     for _ in 0..5 {
         acme.healthz(PATIENCE).await?;
         tokio::time::sleep(Duration::from_millis(300)).await;
