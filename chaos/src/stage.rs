@@ -142,6 +142,8 @@ pub(crate) struct Stage {
     pub(crate) base: Figures,
     /// Whether the relay that ends is the one that was started first.
     pub(crate) restarts: u32,
+    /// What it may keep when everybody has left, beyond what it had at first.
+    pub(crate) kept_bytes: u64,
     vandalism: Option<Vandalism>,
     processes: u64,
     marks: u64,
@@ -183,6 +185,7 @@ impl Stage {
             health,
             base,
             restarts: 0,
+            kept_bytes: KEPT_BYTES,
             vandalism: world.vandalism,
             processes: 0,
             marks: 0,
@@ -382,7 +385,7 @@ impl Stage {
                     figures.fds, base.fds
                 ));
             }
-            if figures.rss_bytes > base.rss_bytes + KEPT_BYTES {
+            if figures.rss_bytes > base.rss_bytes + self.kept_bytes {
                 let [now, before] = [figures.rss_bytes, base.rss_bytes].map(|bytes| bytes >> 20);
                 wrong.push(format!(
                     "{now} MiB are resident, and {before} were at first"

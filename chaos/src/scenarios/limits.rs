@@ -78,7 +78,8 @@ pub(crate) async fn descriptors(world: World) -> Result<Outcome> {
     ensure(percent < 25.0, || {
         format!("without descriptors the relay uses {percent:.0} % of a processor")
     })?;
-    ensure(after.fds as u64 == DESCRIPTORS, || {
+    // The kernel's list of them is not one moment's.
+    ensure(after.fds as u64 + 2 >= DESCRIPTORS, || {
         format!("{} descriptors are open", after.fds)
     })?;
 
@@ -177,10 +178,59 @@ pub(crate) async fn full(world: World) -> Result<Outcome> {
     )))
 }
 
+/// Phones that don't read, four daemons' full number of them.
+const SLOW: usize = 64;
+
+/// Each gets twice what its outbox holds; returns when all of them are gone.
+async fn flood_mute_phones(stage: &mut Stage, loud: &mut Town, round: u64) -> Result<()> {
+    let before = stage.relay.page().await?.get("connected_phones");
+    let mut mute = Vec::new();
+    for n in 0..SLOW {
+        let session = (1_000 + n, round);
+        let server = format!("loud-{}", n / 16);
+        mute.push(crowd::mute_phone(stage.relay.addr, &server, session).await?);
+    }
+    for n in 0..SLOW {
+        let daemon = &mut loud.daemons[n / 16];
+        let process = daemon.process;
+        let before = stage.book.open().of(process).floods;
+        stage
+            .book
+            .wait("a daemon that has heard of its phones", PATIENCE, |inner| {
+                inner.heard((1_000 + n, round)).then_some(())
+            })
+            .await?;
+        let flood = Order::Flood {
+            phone: 1_000 + n,
+            frames: 100,
+            pad: 80_000,
+        };
+        daemon.peer()?.tell(flood).await?;
+        stage
+            .book
+            .wait("the end of a flood", PATIENCE, |inner| {
+                (inner.of(process).floods > before).then_some(())
+            })
+            .await?;
+    }
+    drop(mute);
+    let relay = &stage.relay;
+    stage
+        .until(PATIENCE, || async {
+            let more = relay.page().await?.get("connected_phones") - before;
+            Ok((more > 0.0)
+                .then(|| format!("{more} mute phones are there"))
+                .into_iter()
+                .collect())
+        })
+        .await
+}
+
 /// A control group with little memory, and phones that read nothing while their daemons say more than the relay may keep.
 pub(crate) async fn memory(world: World) -> Result<Outcome> {
     const LIMIT: u64 = 160 << 20;
-    const SLOW: usize = 64;
+    // Between two floods that are the same for the relay.
+    const SPREAD: u64 = 16 << 20;
     // Beside the queues: the program, and what an idle connection costs.
     const REST: u64 = 48 << 20;
     let group = match Group::new(LIMIT) {
@@ -198,6 +248,8 @@ pub(crate) async fn memory(world: World) -> Result<Outcome> {
         },
     )
     .await?;
+    // The C library's allocator keeps most of what the queues had, for the next ones.
+    stage.kept_bytes = LIMIT / 2;
     let mut town = stage.town().await?;
     let mut loud = Town::default();
     for n in 0..SLOW / 16 {
@@ -217,36 +269,13 @@ pub(crate) async fn memory(world: World) -> Result<Outcome> {
             .await?;
         loud.daemons.push(daemon);
     }
-    let mut mute = Vec::new();
-    for n in 0..SLOW {
-        let session = (1_000 + n, 1);
-        let server = format!("loud-{}", n / 16);
-        mute.push(crowd::mute_phone(stage.relay.addr, &server, session).await?);
+    // The second time shows whether the first left something behind that is of no use any more.
+    let mut peaks = [0; 2];
+    for (round, peak) in (1..).zip(&mut peaks) {
+        flood_mute_phones(&mut stage, &mut loud, round).await?;
+        stage.recover(&mut town, PATIENCE).await?;
+        *peak = stage.relay.peak_bytes()?;
     }
-    for n in 0..SLOW {
-        let daemon = &mut loud.daemons[n / 16];
-        let process = daemon.process;
-        let before = stage.book.open().of(process).floods;
-        stage
-            .book
-            .wait("a daemon that has heard of its phones", PATIENCE, |inner| {
-                inner.heard((1_000 + n, 1)).then_some(())
-            })
-            .await?;
-        let flood = Order::Flood {
-            phone: 1_000 + n,
-            frames: 100,
-            pad: 80_000,
-        };
-        daemon.peer()?.tell(flood).await?;
-        stage
-            .book
-            .wait("the end of a flood", PATIENCE, |inner| {
-                (inner.of(process).floods > before).then_some(())
-            })
-            .await?;
-    }
-    stage.recover(&mut town, PATIENCE).await?;
     let page = stage.relay.page().await?;
     let (most, limit) = (
         page.get("queue_bytes_high_water"),
@@ -256,15 +285,14 @@ pub(crate) async fn memory(world: World) -> Result<Outcome> {
         format!("{most} bytes were queued, and the limit is {limit}")
     })?;
     ensure(group.kills()? == 0, || "the kernel killed it".into())?;
-    let peak = stage.relay.peak_bytes()?;
-    ensure(peak < limit as u64 + REST, || {
-        format!("{} MiB were resident", peak >> 20)
+    let [first, peak] = peaks;
+    ensure(peak < limit as u64 + REST && peak < first + SPREAD, || {
+        format!("{} MiB were resident, and then {}", first >> 20, peak >> 20)
     })?;
     undisturbed(&stage, &town)?;
     for daemon in &mut loud.daemons {
         daemon.quit().await?;
     }
-    drop(mute);
     let ended = page.sum("connection_ends_total");
     let figures = stage.finish(town).await?;
     Ok(Outcome::Kept(format!(
