@@ -70,32 +70,15 @@ impl Launch {
     }
 }
 
-/// This program under `launch`, with these arguments.
-///
-/// # Errors
-/// If it doesn't know its own path.
-pub(crate) fn myself(launch: &Launch, args: &[String]) -> Result<Command> {
-    let own = std::env::current_exe()?;
-    let own = own
-        .to_str()
-        .ok_or_else(|| Broken("a path that is no text".into()))?;
-    program(launch, own, args)
-}
+/// This program, also if its file is another one by now.
+pub(crate) const MYSELF: &str = "/proc/self/exe";
 
 /// `path` under `launch`, with these arguments.
-///
-/// # Errors
-/// If this program doesn't know its own path.
-pub(crate) fn program(launch: &Launch, path: &str, args: &[String]) -> Result<Command> {
-    let mut command = Command::new(std::env::current_exe()?);
+pub(crate) fn program(launch: &Launch, path: &str, args: &[String]) -> Command {
+    let mut command = Command::new(MYSELF);
+    command.arg("launch").args(launch.args()).arg("--");
+    command.arg(path).args(args).kill_on_drop(true);
     command
-        .arg("launch")
-        .args(launch.args())
-        .arg("--")
-        .arg(path)
-        .args(args);
-    command.kill_on_drop(true);
-    Ok(command)
 }
 
 /// The id of a process that was just started.

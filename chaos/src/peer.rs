@@ -31,7 +31,7 @@ impl Peer {
         args: &[String],
     ) -> Result<Self> {
         book.enter(process, name);
-        let mut command = launch::myself(launch, args)?;
+        let mut command = launch::program(launch, launch::MYSELF, args);
         command.stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut child = command.spawn()?;
         let pid = launch::pid(&child)?;

@@ -120,7 +120,7 @@ impl Relay {
         args.extend(ARGS.map(String::from));
         args.extend(self.settings.args.iter().cloned());
         let path = self.settings.program.to_string_lossy().into_owned();
-        let mut command = launch::program(&self.settings.launch, &path, &args)?;
+        let mut command = launch::program(&self.settings.launch, &path, &args);
         for (name, _) in std::env::vars_os() {
             if name.to_string_lossy().starts_with("PYRYCODE_RELAY_") {
                 command.env_remove(name);
@@ -314,7 +314,8 @@ pub(crate) fn free_port() -> Result<u16> {
     static NEXT: AtomicU16 = AtomicU16::new(0);
     const FIRST: u16 = 18_000;
     const PORTS: u16 = 12_000;
-    let start = std::process::id() % u32::from(PORTS);
+    // Programs that start one after the other are far from each other.
+    let start = std::process::id().wrapping_mul(2_654_435_761) % u32::from(PORTS);
     for _ in 0..PORTS {
         let n = u32::from(NEXT.fetch_add(1, Ordering::Relaxed)) + start;
         let port = FIRST + (n % u32::from(PORTS)) as u16;

@@ -147,7 +147,7 @@ async fn soak(world: &World, minutes: f64) -> Result<String> {
         if Instant::now() < next_sample {
             continue;
         }
-        next_sample += SAMPLE;
+        next_sample = Instant::now() + SAMPLE;
         load.stage.recover(&mut load.town, TALK).await?;
         let sample = Sample::take(&load.stage, start).await?;
         samples.push(sample);
@@ -158,7 +158,7 @@ async fn soak(world: &World, minutes: f64) -> Result<String> {
                 sample.fds, sample.connections
             )
         })?;
-        if samples.len() as u64 % rows == 0 {
+        if (samples.len() as u64).is_multiple_of(rows) {
             sample.print(&shown);
             shown = sample;
         }
@@ -380,7 +380,7 @@ mod tests {
         let noise = |n: f64| if n % 2.0 == 0.0 { 1.0 } else { -1.0 };
         let line = |slope: f64| {
             (0..60)
-                .map(move |n| f64::from(n))
+                .map(f64::from)
                 .map(move |n| (n, slope * n + noise(n)))
         };
         let flat: Vec<_> = line(0.0).collect();

@@ -14,6 +14,9 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 
+/// For the slots of those who are only here to take room: they don't come back.
+const GRACE: &str = "--grace=3s";
+
 /// Nobody of the town lost a connection.
 fn undisturbed(stage: &Stage, town: &Town) -> Result<()> {
     for member in town.phones.iter().chain(&town.daemons) {
@@ -36,6 +39,7 @@ pub(crate) async fn descriptors(world: World) -> Result<Outcome> {
         &world,
         Settings {
             args: vec![
+                GRACE.into(),
                 "--max-connections=10000".into(),
                 "--max-handshakes=5000".into(),
             ],
@@ -117,6 +121,7 @@ pub(crate) async fn full(world: World) -> Result<Outcome> {
     let mut stage = Stage::with(
         &world,
         Settings {
+            args: vec![GRACE.into()],
             launch: Launch {
                 nofile: Some(128),
                 ..Launch::default()
@@ -144,6 +149,19 @@ pub(crate) async fn full(world: World) -> Result<Outcome> {
             Err(ConnectError::Io(_)) => dropped += 1.0,
             Err(other) => ensure(false, || format!("a dialer that doesn't fit got {other}"))?,
         }
+    }
+    // Those who come one after the other get in until it is full, and are told then.
+    while refused == 0 {
+        match crowd::daemon(relay, format!("single-{}", inside.len()), PATIENCE).await {
+            Ok(socket) => inside.push(socket),
+            Err(ConnectError::Refused {
+                status: 503,
+                retry_after: Some(_),
+                ..
+            }) => refused += 1,
+            Err(other) => ensure(false, || format!("a single one got {other}"))?,
+        }
+        ensure(inside.len() <= DIALERS, || "everybody gets in".into())?;
     }
     let page = stage.relay.page().await?;
     let said = page.sum("connections_dropped_total");
@@ -240,6 +258,7 @@ pub(crate) async fn memory(world: World) -> Result<Outcome> {
     let mut stage = Stage::with(
         &world,
         Settings {
+            args: vec![GRACE.into()],
             launch: Launch {
                 group: Some(group.dir.clone()),
                 ..Launch::default()
