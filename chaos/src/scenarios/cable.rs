@@ -76,14 +76,15 @@ pub(crate) async fn cut(world: World) -> Result<Outcome> {
     let start = Instant::now();
     let here = town.daemons[2].process;
     let session = stage.book.open().of(here).gone.len();
-    stage
+    // By the heartbeat (1011), or earlier because nothing that its daemon says can be written (1001).
+    let code = stage
         .book
         .wait(
             "the end of a phone that was cut off",
             HEARTBEAT_BOUND,
             |inner| {
                 let mut gone = inner.of(here).gone.iter().skip(session);
-                gone.find(|(_, code)| *code == 1011).map(drop)
+                gone.next().map(|(_, code)| *code)
             },
         )
         .await?;
@@ -92,7 +93,7 @@ pub(crate) async fn cut(world: World) -> Result<Outcome> {
     stage.recover(&mut town, Duration::from_secs(60)).await?;
     let figures = stage.finish(town).await?;
     Ok(Outcome::Kept(format!(
-        "taken over after {takeover:.1?}, back in {back:.1?}; a phone ended after {ended:.0?} (≤ {HEARTBEAT:?}); {figures}"
+        "taken over after {takeover:.1?}, back in {back:.1?}; a phone ended after {ended:.0?} with {code} (≤ {HEARTBEAT:?}); {figures}"
     )))
 }
 
