@@ -47,6 +47,16 @@ fuzz target seconds="60":
 sim *args:
     cargo run --quiet --locked -p relay-sim -- {{args}}
 
+# The built relay while processes die, cables are cut, descriptors, memory and disk run out, and clocks jump
+chaos *args:
+    cargo build --quiet --locked -p pyrycode-relay --bins
+    cargo run --quiet --locked -p relay-chaos -- {{args}}
+
+# A mixed load: just soak --minutes 120 --relay target/release/pyrycode-relay
+soak *args:
+    cargo build --quiet --locked -p pyrycode-relay --bins
+    cargo run --quiet --locked -p relay-chaos -- soak {{args}}
+
 # Figures of this machine beside a bare TCP forwarder and their targets: just bench --quick --html report.html
 bench *args:
     cargo build --release --locked -p pyrycode-relay -p relay-bench

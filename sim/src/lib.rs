@@ -10,7 +10,7 @@ mod book;
 mod check;
 mod daemon;
 mod history;
-mod message;
+pub mod message;
 mod metrics;
 mod net;
 mod phone;
@@ -18,11 +18,12 @@ mod plan;
 #[cfg(test)]
 mod regressions;
 mod relay;
-mod rng;
+pub mod rng;
 mod settled;
 mod traffic;
 mod world;
 
+pub use metrics::Page;
 pub use net::Vandalism;
 pub use relay::Marks;
 pub use world::{Outcome, RECOVERY};

@@ -3,34 +3,34 @@
 use serde_json::Value;
 
 /// A session: one connection of one phone, by their numbers.
-pub(crate) type Session = (usize, u64);
+pub type Session = (usize, u64);
 
 /// A phone's frame.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Up {
+pub struct Up {
     /// Whose.
-    pub(crate) session: Session,
+    pub session: Session,
     /// 0 for the first of the session.
-    pub(crate) number: u64,
+    pub number: u64,
     /// Bytes of padding.
-    pub(crate) pad: usize,
+    pub pad: usize,
 }
 
 /// A daemon's frame.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Down {
+pub struct Down {
     /// For whom.
-    pub(crate) session: Session,
+    pub session: Session,
     /// The process that sends it.
-    pub(crate) process: u64,
+    pub process: u64,
     /// 0 for the first of the session.
-    pub(crate) number: u64,
+    pub number: u64,
     /// The first number that was sent on the daemon's present connection.
-    pub(crate) since: u64,
+    pub since: u64,
     /// The frame that this one answers.
-    pub(crate) answers: Option<u64>,
+    pub answers: Option<u64>,
     /// Bytes of padding.
-    pub(crate) pad: usize,
+    pub pad: usize,
 }
 
 fn pad(number: u64, bytes: usize) -> String {
@@ -40,7 +40,7 @@ fn pad(number: u64, bytes: usize) -> String {
 
 impl Up {
     /// As it is sent.
-    pub(crate) fn text(&self) -> String {
+    pub fn text(&self) -> String {
         let Self {
             session: (phone, session),
             number,
@@ -51,7 +51,7 @@ impl Up {
     }
 
     /// Reads it, and checks that every byte is as it was sent.
-    pub(crate) fn read(text: &[u8]) -> Option<Self> {
+    pub fn read(text: &[u8]) -> Option<Self> {
         let value: Value = serde_json::from_slice(text).ok()?;
         let up = Self {
             session: session(&value)?,
@@ -64,7 +64,7 @@ impl Up {
 
 impl Down {
     /// As it is sent.
-    pub(crate) fn text(&self) -> String {
+    pub fn text(&self) -> String {
         let Self {
             session: (phone, session),
             process,
@@ -81,7 +81,7 @@ impl Down {
     }
 
     /// Reads it, and checks that every byte is as it was sent.
-    pub(crate) fn read(text: &[u8]) -> Option<Self> {
+    pub fn read(text: &[u8]) -> Option<Self> {
         let value: Value = serde_json::from_slice(text).ok()?;
         let down = Self {
             session: session(&value)?,

@@ -4,11 +4,11 @@ use crate::net::{Leg, Totals};
 use std::collections::BTreeMap;
 
 /// The samples of a page of metrics, by name and labels as they are written.
-pub(crate) struct Page(BTreeMap<String, f64>);
+pub struct Page(BTreeMap<String, f64>);
 
 impl Page {
     /// Reads the text format of Prometheus.
-    pub(crate) fn read(text: &str) -> Self {
+    pub fn read(text: &str) -> Self {
         let samples = text.lines().filter(|line| !line.starts_with('#'));
         let samples = samples.filter_map(|line| {
             let (name, value) = line.rsplit_once(' ')?;
@@ -19,12 +19,12 @@ impl Page {
     }
 
     /// A sample; `NaN` if there is none, which equals nothing.
-    pub(crate) fn get(&self, name: &str) -> f64 {
+    pub fn get(&self, name: &str) -> f64 {
         self.0.get(name).copied().unwrap_or(f64::NAN)
     }
 
     /// The sum of all samples with this name.
-    pub(crate) fn sum(&self, name: &str) -> f64 {
+    pub fn sum(&self, name: &str) -> f64 {
         let prefix = format!("{name}{{");
         let samples = self.0.iter().filter(|(key, _)| key.starts_with(&prefix));
         samples.map(|(_, value)| value).sum()

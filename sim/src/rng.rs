@@ -5,11 +5,11 @@ use std::time::Duration;
 
 /// SplitMix64 (Steele, Lea and Flood, 2014): small, and good enough to choose faults.
 #[derive(Clone, Debug)]
-pub(crate) struct Rng(u64);
+pub struct Rng(u64);
 
 impl Rng {
     /// The numbers of this seed.
-    pub(crate) fn new(seed: u64) -> Self {
+    pub fn new(seed: u64) -> Self {
         let mut rng = Self(seed);
         // Neighbouring seeds have nothing in common after the first step.
         Self(rng.next())
@@ -25,23 +25,23 @@ impl Rng {
     }
 
     /// A generator of its own for one part of the world: what one part draws changes nothing for the others.
-    pub(crate) fn fork(&mut self) -> Self {
+    pub fn fork(&mut self) -> Self {
         Self::new(self.next())
     }
 
     /// A number of the range, which is not empty.
-    pub(crate) fn within(&mut self, range: Range<u64>) -> u64 {
+    pub fn within(&mut self, range: Range<u64>) -> u64 {
         let width = (range.end - range.start).max(1);
         range.start + self.next() % width
     }
 
     /// True this often.
-    pub(crate) fn percent(&mut self, percent: u64) -> bool {
+    pub fn percent(&mut self, percent: u64) -> bool {
         self.within(0..100) < percent
     }
 
     /// A time of the range in milliseconds, short ones as likely as long ones by their magnitude.
-    pub(crate) fn time_ms(&mut self, range: Range<u64>) -> Duration {
+    pub fn time_ms(&mut self, range: Range<u64>) -> Duration {
         let (low, high) = (range.start.max(1) as f64, range.end.max(2) as f64);
         let place = self.within(0..1 << 30) as f64 / (1u64 << 30) as f64;
         let ms = low * (high / low).powf(place);
@@ -49,12 +49,12 @@ impl Rng {
     }
 
     /// One of these, of which there is at least one.
-    pub(crate) fn pick<'a, T>(&mut self, of: &'a [T]) -> &'a T {
+    pub fn pick<'a, T>(&mut self, of: &'a [T]) -> &'a T {
         &of[self.within(0..of.len() as u64) as usize]
     }
 
     /// As [`Self::pick`]; `None` if there are none.
-    pub(crate) fn choose<'a, T>(&mut self, of: &'a [T]) -> Option<&'a T> {
+    pub fn choose<'a, T>(&mut self, of: &'a [T]) -> Option<&'a T> {
         (!of.is_empty()).then(|| self.pick(of))
     }
 }

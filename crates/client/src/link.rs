@@ -337,9 +337,13 @@ impl Task {
                     (Ok(permit), Some(event)) => permit.send(event),
                     _ => return End::Shutdown,
                 },
-                received = socket.drive(waiting.is_none()) => match self.take(received, &mut keepalive) {
-                    Ok(event) => waiting = event,
-                    Err(end) => return end,
+                received = socket.drive(waiting.is_none(), OUTPUT_BYTES) => match received.transpose() {
+                    // There is room for a command again.
+                    None => {}
+                    Some(received) => match self.take(received, &mut keepalive) {
+                        Ok(event) => waiting = event,
+                        Err(end) => return end,
+                    },
                 },
                 command = self.commands.recv(), if room => match command {
                     Some(command) => if let Err(end) = queue(socket, &mut self.commands, self.epoch, command) {

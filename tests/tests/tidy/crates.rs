@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::process::Command;
 
 /// What each crate of this workspace uses of it.
-const USES: [(&str, &[&str]); 8] = [
+const USES: [(&str, &[&str]); 9] = [
     ("relay-proto", &[]),
     ("relay-core", &["relay-proto"]),
     ("relay-client", &["relay-proto"]),
@@ -28,6 +28,8 @@ const USES: [(&str, &[&str]); 8] = [
             "relay-proto",
         ],
     ),
+    // For its messages, its chance and its reader of metrics.
+    ("relay-chaos", &["relay-client", "relay-sim"]),
     // Compiles files of the relay against loom.
     (
         "relay-loom",

@@ -346,14 +346,26 @@ impl Socket {
         Ok(())
     }
 
-    /// As [`recv`](Self::recv), or only the writing half of it when `read` is false.
-    pub(crate) async fn drive(&mut self, read: bool) -> Result<Received, SocketError> {
+    /// As [`recv`](Self::recv), or only the writing half of it when `read` is false. `None`: of `room` bytes or more that were
+    /// queued, fewer are left.
+    pub(crate) async fn drive(
+        &mut self,
+        read: bool,
+        room: usize,
+    ) -> Result<Option<Received>, SocketError> {
+        let was_full = self.queued_bytes() >= room;
         poll_fn(|cx| {
-            if read {
-                return self.poll_recv(cx);
+            let polled = match read {
+                true => self.poll_recv(cx).map_ok(Some),
+                false => match self.poll_write_out(cx) {
+                    Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
+                    _ => Poll::Pending,
+                },
+            };
+            match polled {
+                Poll::Pending if was_full && self.queued_bytes() < room => Poll::Ready(Ok(None)),
+                polled => polled,
             }
-            ready!(self.poll_write_out(cx))?;
-            Poll::Pending
         })
         .await
     }

@@ -1,0 +1,34 @@
+//! What a sender waits for.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use relay_client::testing::Script;
+use relay_client::{PhoneEvent, PhoneLink};
+use std::time::Duration;
+
+/// Far less than until anything else happens on a connection whose peer is silent: a ping, after 20 s.
+const SOON: Duration = Duration::from_secs(10);
+
+/// Much more is sent than may wait in front of the socket, and nothing ever comes: that the socket takes it is enough.
+#[tokio::test]
+async fn a_sender_waits_for_the_socket_and_for_nothing_else() {
+    const FRAMES: usize = 100;
+    let relay = Script::start().await.unwrap();
+    let mut phone = PhoneLink::builder(&relay.url(), "home").start().unwrap();
+    let mut peer = relay.accept().await.unwrap();
+    let connected = phone.recv().await;
+    assert!(matches!(connected, Some(PhoneEvent::Connected { .. })));
+    let frame = format!("\"{}\"", "x".repeat(100_000));
+    let sent = async {
+        for _ in 0..FRAMES {
+            phone.send(frame.as_bytes()).await.unwrap();
+        }
+    };
+    let read = async {
+        for _ in 0..FRAMES {
+            assert!(peer.recv().await.is_some());
+        }
+    };
+    let both = async { tokio::join!(sent, read) };
+    tokio::time::timeout(SOON, both).await.expect("all is sent");
+}
