@@ -1,11 +1,12 @@
 //! Plays the scenarios, several at a time, and prints a line for each.
 
-use crate::scenarios::{ALL, Outcome};
+use crate::book::Result;
+use crate::scenarios::{ALL, Outcome, Scenario};
 use crate::vandal::Vandalism;
 use crate::world::World;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
@@ -67,7 +68,26 @@ pub(crate) async fn all(args: Args) -> bool {
         vandalism: args.vandalism,
         seed: args.seed.unwrap_or(now.as_secs()),
     };
-    let jobs = Arc::new(Semaphore::new(args.jobs.max(1)));
+    let vandalism = world.vandalism;
+    let (kept, broken, skipped) = tell(play(chosen, args.jobs, &world)).await;
+    let seconds = start.elapsed().as_secs_f64();
+    println!("{kept} kept, {broken} broken, {skipped} skipped, in {seconds:.0} s");
+    match vandalism {
+        None if broken > 0 => {
+            println!("logs: {}", dir.keep().display());
+            false
+        }
+        None => true,
+        Some(_) => kept == 0 && broken > 0,
+    }
+}
+
+/// A scenario that is over: its name, how long it took, what came of it.
+type Played = (&'static str, Duration, Result<Outcome>);
+
+/// Plays some at a time.
+fn play(chosen: Vec<&'static Scenario>, jobs: usize, world: &World) -> JoinSet<Played> {
+    let jobs = Arc::new(Semaphore::new(jobs.max(1)));
     let mut plays = JoinSet::new();
     for scenario in chosen {
         let (jobs, mut world) = (jobs.clone(), world.clone());
@@ -82,6 +102,11 @@ pub(crate) async fn all(args: Args) -> bool {
             (scenario.name, start.elapsed(), outcome)
         });
     }
+    plays
+}
+
+/// Prints each when it is over, and counts those that were kept, broken, skipped.
+async fn tell(mut plays: JoinSet<Played>) -> (u32, u32, u32) {
     let (mut kept, mut broken, mut skipped) = (0, 0, 0);
     while let Some(play) = plays.join_next().await {
         let Ok((name, time, outcome)) = play else {
@@ -108,14 +133,5 @@ pub(crate) async fn all(args: Args) -> bool {
             time.as_secs_f64()
         );
     }
-    let seconds = start.elapsed().as_secs_f64();
-    println!("{kept} kept, {broken} broken, {skipped} skipped, in {seconds:.0} s");
-    match world.vandalism {
-        None if broken > 0 => {
-            println!("logs: {}", dir.keep().display());
-            false
-        }
-        None => true,
-        Some(_) => kept == 0 && broken > 0,
-    }
+    (kept, broken, skipped)
 }

@@ -49,18 +49,21 @@ const USES: [(&str, &[&str]); 22] = [
     (
         "memory",
         &[
-            "cli", "clock", "config", "http", "net", "observe", "os", "phase", "router", "server",
-            "session",
+            "clock", "config", "http", "net", "observe", "os", "phase", "router", "server",
+            "session", "start",
         ],
     ),
     (
         "admin",
         &["config", "http", "net", "observe", "router", "session"],
     ),
-    // From the accept to the 101. `net` hands a connection to `http`, which tells the door when it is answered.
+    // From the accept to the 101. `net` hands a connection to `http`, which tells the door when it is answered; the
+    // door logs and counts where the router does.
     (
         "net",
-        &["clock", "config", "http", "observe", "os", "session"],
+        &[
+            "clock", "config", "http", "observe", "os", "router", "session",
+        ],
     ),
     (
         "http",

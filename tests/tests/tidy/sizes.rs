@@ -9,15 +9,10 @@ const FILE_LINES: usize = 500;
 const FUNCTION_LINES: usize = 60;
 
 /// Longer functions, and why they are not cut.
-const LONG: [(&str, &str, &str); 18] = [
+const LONG: [(&str, &str, &str); 26] = [
     ("crates/proto/src/close.rs", "row", TABLE),
     ("crates/relay/src/demo/play.rs", "perform", SCENARIO),
     ("crates/relay/src/router/apply.rs", "apply_one", TABLE),
-    (
-        "crates/relay/src/start.rs",
-        "start",
-        "what exists, in the order in which it comes to be",
-    ),
     ("bench/src/html.rs", "plot", "one drawing"),
     ("sim/src/daemon.rs", "frame", TABLE),
     (
@@ -64,6 +59,15 @@ const LONG: [(&str, &str, &str); 18] = [
     ("tests/tests/metrics/moves.rs", "refusals", SCENARIO),
     ("tests/tests/metrics/moves.rs", "traffic", SCENARIO),
     ("tests/tests/secrets.rs", "exercise", SCENARIO),
+    ("chaos/src/scenarios/cable.rs", "cut", SCENARIO),
+    ("chaos/src/scenarios/cable.rs", "black_hole", SCENARIO),
+    ("chaos/src/scenarios/clock.rs", "jumps", SCENARIO),
+    ("chaos/src/scenarios/disk.rs", "full", SCENARIO),
+    ("chaos/src/scenarios/kill.rs", "daemons", SCENARIO),
+    ("chaos/src/scenarios/limits.rs", "descriptors", SCENARIO),
+    ("chaos/src/scenarios/limits.rs", "full", SCENARIO),
+    ("chaos/src/scenarios/limits.rs", "memory", SCENARIO),
+    ("chaos/src/scenarios/mix.rs", "fault", TABLE),
 ];
 
 const TABLE: &str = "a table: one arm for each case";
