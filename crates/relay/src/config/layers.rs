@@ -134,7 +134,7 @@ pub(crate) fn load(
     finish(&names, layers, variables)
 }
 
-fn finish(
+pub(super) fn finish(
     names: &[String],
     mut layers: BTreeMap<&str, (String, Origin)>,
     variables: &Variables,
@@ -236,16 +236,27 @@ fn checked_variable(name: &str, variable: &str, value: &OsStr) -> Result<String,
 }
 
 fn read_file<'a>(path: &Path, names: &'a [String]) -> Result<Vec<(&'a str, String)>, Refusal> {
-    let refuse = |err: String, fix: String| {
-        Refusal::new(Event::RefusedFile)
-            .with(Key::Err, err)
-            .with(Key::Path, path.display())
-            .fix(fix)
-    };
     let text = std::fs::read_to_string(path).map_err(|error| {
         let fix = "correct --config, or make the file readable for the relay's user";
-        refuse(format!("cannot read it: {error}"), fix.into())
+        refused_file(path, format!("cannot read it: {error}"), fix.into())
     })?;
+    in_file(path, &text, names)
+}
+
+fn refused_file(path: &Path, err: String, fix: String) -> Refusal {
+    Refusal::new(Event::RefusedFile)
+        .with(Key::Err, err)
+        .with(Key::Path, path.display())
+        .fix(fix)
+}
+
+/// The settings in the text of the file at `path`.
+pub(super) fn in_file<'a>(
+    path: &Path,
+    text: &str,
+    names: &'a [String],
+) -> Result<Vec<(&'a str, String)>, Refusal> {
+    let refuse = |err, fix| refused_file(path, err, fix);
     let table: toml::Table = text.parse().map_err(|error: toml::de::Error| {
         let at = error.span().map_or(0, |span| span.start).min(text.len());
         let line = text[..at].matches('\n').count() + 1;
