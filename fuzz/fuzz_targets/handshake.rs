@@ -39,6 +39,7 @@ fuzz_target!(|data: &[u8]| {
         version: all("sec-websocket-version"),
         key: all("sec-websocket-key"),
         origin: first("origin"),
+        has_content: false,
     };
     if let Ok(accept) = check(&request) {
         assert_eq!((method, request.key.len()), ("GET", 1));

@@ -224,6 +224,17 @@ async fn c11_another_websocket_version_is_400_and_names_13() {
     }
 }
 
+/// Where the content ends and frames begin would be anybody's guess.
+#[tokio::test]
+async fn an_upgrade_with_content_is_400() {
+    let relay = Relay::start(&[]).await;
+    for content in [("Content-Length", "3"), ("Transfer-Encoding", "chunked")] {
+        let headers = [UPGRADE, &phone_headers(), &[content]].concat();
+        let response = relay.http("GET", "/v1/client", &headers).await;
+        assert_eq!(response.status, 400, "{content:?}");
+    }
+}
+
 #[tokio::test]
 async fn a_bad_websocket_key_is_400() {
     let relay = Relay::start(&[]).await;

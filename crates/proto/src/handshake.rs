@@ -33,6 +33,8 @@ pub struct Request<'a> {
     pub key: Vec<&'a [u8]>,
     /// `Origin`, its first value.
     pub origin: Option<&'a [u8]>,
+    /// Content follows the head.
+    pub has_content: bool,
 }
 
 /// A request that is a proper upgrade: what the 101 must carry.
@@ -61,6 +63,8 @@ pub enum Refusal {
     NotUpgrade,
     /// Not a GET: 405.
     Method,
+    /// With content, which one HTTP library would take for frames and another would not: 400.
+    Content,
     /// Not version 13: 400 with `Sec-WebSocket-Version: 13`.
     Version,
     /// The key is missing, repeated, or not the base64 of 16 bytes: 400.
@@ -75,7 +79,7 @@ impl Refusal {
         match self {
             Self::HttpVersion | Self::NotUpgrade => 426,
             Self::Method => 405,
-            Self::Version | Self::Key => 400,
+            Self::Content | Self::Version | Self::Key => 400,
             Self::Origin => 403,
         }
     }
@@ -95,6 +99,7 @@ impl Refusal {
             Self::HttpVersion => "WebSocket needs HTTP/1.1",
             Self::NotUpgrade => "this endpoint speaks WebSocket only",
             Self::Method => "WebSocket handshakes are GET requests",
+            Self::Content => "WebSocket handshakes have no content",
             Self::Version => "only WebSocket version 13 is spoken here",
             Self::Key => "Sec-WebSocket-Key must be the base64 of 16 bytes, once",
             Self::Origin => "Origin is not a URL",
@@ -115,6 +120,9 @@ pub fn check(request: &Request<'_>) -> Result<Accept, Refusal> {
     }
     if request.method != "GET" {
         return Err(Refusal::Method);
+    }
+    if request.has_content {
+        return Err(Refusal::Content);
     }
     if request.version.first().map(|v| trim_blanks(v)) != Some(b"13") {
         return Err(Refusal::Version);
@@ -175,6 +183,7 @@ mod tests {
             version: vec![b"13"],
             key: vec![b"dGhlIHNhbXBsZSBub25jZQ=="],
             origin: None,
+            has_content: false,
         }
     }
 
@@ -191,6 +200,7 @@ mod tests {
         let mut r = Request {
             origin: Some(b":foo"),
             method: "POST",
+            has_content: true,
             ..Request::default()
         };
         let expect = |r: &Request<'_>, refusal: Refusal, status| {
@@ -205,6 +215,8 @@ mod tests {
         r.upgrade = good().upgrade;
         expect(&r, Refusal::Method, 405);
         r.method = "GET";
+        expect(&r, Refusal::Content, 400);
+        r.has_content = false;
         expect(&r, Refusal::Version, 400);
         r.version = vec![b"8", b"13"];
         expect(&r, Refusal::Version, 400);

@@ -263,7 +263,7 @@ pub(super) fn in_file<'a>(
         let fix = "write one setting a line, like: max-connections = 500";
         refuse(format!("line {line}: {}", error.message()), fix.into())
     })?;
-    let mut settings = Vec::new();
+    let mut settings: Vec<(&str, String)> = Vec::new();
     for (key, value) in &table {
         let Some(name) = names.iter().find(|name| **name == key.replace('_', "-")) else {
             let fix = match closest(key, names) {
@@ -272,6 +272,10 @@ pub(super) fn in_file<'a>(
             };
             return Err(refuse(format!("unknown setting {key:?}"), fix));
         };
+        if settings.iter().any(|(set, _)| set == name) {
+            let fix = "keep one of its two spellings, with - or with _";
+            return Err(refuse(format!("{name} is set twice"), fix.into()));
+        }
         let text = written(value).ok_or_else(|| {
             let kind = value.type_str();
             let fix = format!(
@@ -376,6 +380,8 @@ mod tests {
         assert!(said("grace = \"soon\"").contains("soon"));
         assert!(said("\n\nx").contains("line 3"));
         assert!(said("[limits]").contains("unknown setting"));
+        let twice = said("boot-park = \"1s\"\nboot_park = \"2s\"");
+        assert!(twice.contains("boot-park is set twice"), "{twice}");
         let variables = variables(&[("PYRYCODE_RELAY_RATE_BURST", "many")]);
         let error = load(&flags(&[]), None, &variables)
             .err()

@@ -9,7 +9,7 @@ use crate::session::binary::Binary;
 use crate::session::phone::Phone;
 use crate::session::{Handler, Session, Start, Transport};
 use http_body_util::Full;
-use hyper::body::{Bytes, Incoming};
+use hyper::body::{Body as _, Bytes, Incoming};
 use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
 use hyper::{Request, Response, StatusCode, Version};
 use relay_core::{Instance, ServerId};
@@ -162,6 +162,7 @@ fn check(site: &Site, request: &Request<Incoming>) -> Result<Accept, Reply> {
             .headers()
             .get(header::ORIGIN)
             .map(HeaderValue::as_bytes),
+        has_content: !request.body().is_end_stream(),
     };
     handshake::check(&handshake).map_err(|refusal| {
         let status = StatusCode::from_u16(refusal.status()).unwrap_or(StatusCode::BAD_REQUEST);
