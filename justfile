@@ -39,9 +39,9 @@ lint:
     RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked
     scripts/deny
 
-# Fuzz one target for a while: just fuzz envelope 60
+# Fuzz one target, or all, for a while: just fuzz envelope 60
 fuzz target seconds="60":
-    cd fuzz && RUSTC_BOOTSTRAP=1 cargo fuzz run {{target}} -- -max_total_time={{seconds}}
+    scripts/fuzz {{target}} {{seconds}}
 
 # The relay and its clients in a simulated network: just sim --seeds 1000, or just sim --seed 7 to see what happened
 sim *args:

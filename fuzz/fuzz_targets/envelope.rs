@@ -9,6 +9,11 @@ use relay_proto::json::validate;
 mod oracle;
 
 fuzz_target!(|message: &[u8]| {
+    check(message);
+    check(&relay_fuzz::stretch(message));
+});
+
+fn check(message: &[u8]) {
     oracle::compare(message);
 
     // What is taken out of an envelope is a document, and so is what is put into one. Of some
@@ -19,4 +24,4 @@ fuzz_target!(|message: &[u8]| {
     assert_eq!(validate(frame), Ok(()));
     let wrapped = [&prefix(&conn_id)[..], frame, SUFFIX].concat();
     assert_eq!(parse(&wrapped), Ok(Directive::Frame { conn_id, frame }));
-});
+}

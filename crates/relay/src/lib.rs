@@ -11,6 +11,8 @@ pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod demo;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod healthcheck;
 mod http;
 #[doc(hidden)]

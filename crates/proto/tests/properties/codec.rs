@@ -1,11 +1,13 @@
 //! The WebSocket codec.
 
-use crate::oracle::ws::{LIMIT, Outcome, Seen, compare, decode, decode_to_place, decode_whole};
+use crate::oracle::ws::{
+    LIMIT, LIMITS, Look, Outcome, Seen, compare, decode, decode_and_discard, decode_as_session,
+};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::Index;
 use relay_proto::ws::client::{masked_close, masked_control, masked_frame};
-use relay_proto::ws::{Control, Opcode, Role, close_frame, control_frame, data_header};
+use relay_proto::ws::{Control, Limits, Opcode, Role, close_frame, control_frame, data_header};
 
 /// One thing a peer sends.
 #[derive(Clone, Debug)]
@@ -132,6 +134,16 @@ fn large() -> impl Strategy<Value = Vec<Vec<u8>>> {
     prop_oneof![3 => text.prop_map(|text| vec![text]), 1 => fragments("[ab]{1,3}".prop_map(|text| text.repeat(30_000).into_bytes()))]
 }
 
+/// One look at a socket.
+fn look() -> impl Strategy<Value = Look> {
+    let bytes = || prop_oneof![1 => 1..40usize, 4 => 1..100_000usize];
+    (bytes(), bytes(), proptest::bool::weighted(0.1)).prop_map(|(allowed, there, early)| Look {
+        allowed,
+        there,
+        early,
+    })
+}
+
 /// Damage: bytes XORed, and the end cut off.
 type Damage = (Vec<(Index, u8)>, Option<Index>);
 
@@ -174,7 +186,7 @@ proptest! {
             prop_assert!(masked_close(code, &reason, key, &mut wire));
             seen.push(Seen::Close(Some((code, reason))));
         }
-        prop_assert_eq!(decode(Role::Server, split(&wire, &cuts)), (seen, None));
+        prop_assert_eq!(decode(Role::Server, LIMITS, split(&wire, &cuts)), (seen, None));
     }
 
     #[test]
@@ -193,19 +205,19 @@ proptest! {
         }
         wire.extend_from_slice(&close_frame(4404, &reason).unwrap());
         seen.push(Seen::Close(Some((4404, reason))));
-        prop_assert_eq!(decode(Role::Client, split(&wire, &cuts)), (seen, None));
+        prop_assert_eq!(decode(Role::Client, LIMITS, split(&wire, &cuts)), (seen, None));
     }
 
     #[test]
     fn cuts_make_no_difference(wire in any_wire(), cuts in vec(any::<Index>(), 0..40)) {
-        let whole: Outcome = decode(Role::Server, [&wire[..]]);
-        prop_assert_eq!(&decode(Role::Server, split(&wire, &cuts)), &whole);
-        prop_assert_eq!(&decode(Role::Server, wire.chunks(1)), &whole);
+        let whole: Outcome = decode(Role::Server, LIMITS, [&wire[..]]);
+        prop_assert_eq!(&decode(Role::Server, LIMITS, split(&wire, &cuts)), &whole);
+        prop_assert_eq!(&decode(Role::Server, LIMITS, wire.chunks(1)), &whole);
     }
 
     #[test]
     fn the_library_sees_the_same(wire in any_wire()) {
-        compare(&wire);
+        compare(&wire, LIMIT);
     }
 
     #[test]
@@ -219,8 +231,8 @@ proptest! {
         let missing = (LIMIT - 1 + slack).saturating_sub(parts.iter().map(Vec::len).sum());
         parts.push(vec![b'y'; missing]);
         let wire = client_wire(&[Sent::Message(true, parts, None)], [1, 2, 3, 4]);
-        compare(&wire);
-        prop_assert_eq!(decode(Role::Server, [&wire[..]]).1.is_none(), slack < 2);
+        compare(&wire, LIMIT);
+        prop_assert_eq!(decode(Role::Server, LIMITS, [&wire[..]]).1.is_none(), slack < 2);
     }
 
     #[test]
@@ -228,14 +240,31 @@ proptest! {
         messages in vec((large(), any::<bool>(), proptest::option::of(control_payload())), 1..5),
         key: [u8; 4],
         damage in damage(),
-        cuts in vec(prop_oneof![1 => 1..40usize, 4 => 1..100_000usize], 0..6),
+        looks in vec(look(), 1..6),
     ) {
         let mut sent = Vec::new();
         for (parts, is_text, ping) in messages {
             sent.push(Sent::Message(is_text, parts, ping));
         }
         let wire = damaged(client_wire(&sent, key), &damage);
-        let cuts: Vec<_> = cuts.iter().map(|cut| if wire.len() < 1000 { cut % 50 + 1 } else { *cut }).collect();
-        prop_assert_eq!(decode_to_place(150_000, &wire, &cuts), decode_whole(150_000, &wire));
+        let limits = Limits { message_bytes: 150_000, ..LIMITS };
+        let whole = decode(Role::Server, limits, [&wire[..]]);
+        prop_assert_eq!(decode_as_session(Role::Server, limits, &wire, &looks), whole);
+    }
+
+    #[test]
+    fn discarded_messages_hide_no_control_frame(
+        sent in vec(good(), 0..8),
+        key: [u8; 4],
+        from: Index,
+    ) {
+        let wire = client_wire(&sent, key);
+        let from = from.index(wire.len() + 1);
+        let before = decode(Role::Server, LIMITS, [&wire[..from]]).0.len();
+        let mut seen = expected(&sent);
+        let mut controls = seen.split_off(before);
+        controls.retain(|seen| !matches!(seen, Seen::Message(..)));
+        seen.extend(controls);
+        prop_assert_eq!(decode_and_discard(Role::Server, LIMITS, &wire, from), (seen, None));
     }
 }

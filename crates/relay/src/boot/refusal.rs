@@ -53,11 +53,24 @@ impl Refusal {
     }
 }
 
+/// Without what would begin another line, or could command a terminal: values come from files.
+fn in_one_line(value: &str) -> String {
+    let mut line = String::with_capacity(value.len());
+    for c in value.chars() {
+        match c.is_control() {
+            true => line.extend(c.escape_default()),
+            false => line.push(c),
+        }
+    }
+    line
+}
+
 impl fmt::Display for Refusal {
     /// The event, then every field, the fix last.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.event.name())?;
         for (key, value) in &self.fields {
+            let value = in_one_line(value);
             match key {
                 Key::Err => write!(f, ": {value}")?,
                 Key::Fix => write!(f, "; {value}")?,
@@ -65,5 +78,22 @@ impl fmt::Display for Refusal {
             }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_value_stays_in_its_line() {
+        let refusal = Refusal::new(Event::RefusedSettings)
+            .with(Key::Err, "no\nname")
+            .with(Key::Value, "\u{1b}[2Jé");
+        let shown = refusal.to_string();
+        assert!(
+            shown.ends_with(": no\\nname (value \\u{1b}[2Jé)"),
+            "{shown}"
+        );
     }
 }

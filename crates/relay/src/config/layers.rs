@@ -134,7 +134,7 @@ pub(crate) fn load(
     finish(&names, layers, variables)
 }
 
-fn finish(
+pub(super) fn finish(
     names: &[String],
     mut layers: BTreeMap<&str, (String, Origin)>,
     variables: &Variables,
@@ -236,23 +236,34 @@ fn checked_variable(name: &str, variable: &str, value: &OsStr) -> Result<String,
 }
 
 fn read_file<'a>(path: &Path, names: &'a [String]) -> Result<Vec<(&'a str, String)>, Refusal> {
-    let refuse = |err: String, fix: String| {
-        Refusal::new(Event::RefusedFile)
-            .with(Key::Err, err)
-            .with(Key::Path, path.display())
-            .fix(fix)
-    };
     let text = std::fs::read_to_string(path).map_err(|error| {
         let fix = "correct --config, or make the file readable for the relay's user";
-        refuse(format!("cannot read it: {error}"), fix.into())
+        refused_file(path, format!("cannot read it: {error}"), fix.into())
     })?;
+    in_file(path, &text, names)
+}
+
+fn refused_file(path: &Path, err: String, fix: String) -> Refusal {
+    Refusal::new(Event::RefusedFile)
+        .with(Key::Err, err)
+        .with(Key::Path, path.display())
+        .fix(fix)
+}
+
+/// The settings in the text of the file at `path`.
+pub(super) fn in_file<'a>(
+    path: &Path,
+    text: &str,
+    names: &'a [String],
+) -> Result<Vec<(&'a str, String)>, Refusal> {
+    let refuse = |err, fix| refused_file(path, err, fix);
     let table: toml::Table = text.parse().map_err(|error: toml::de::Error| {
         let at = error.span().map_or(0, |span| span.start).min(text.len());
         let line = text[..at].matches('\n').count() + 1;
         let fix = "write one setting a line, like: max-connections = 500";
         refuse(format!("line {line}: {}", error.message()), fix.into())
     })?;
-    let mut settings = Vec::new();
+    let mut settings: Vec<(&str, String)> = Vec::new();
     for (key, value) in &table {
         let Some(name) = names.iter().find(|name| **name == key.replace('_', "-")) else {
             let fix = match closest(key, names) {
@@ -261,6 +272,10 @@ fn read_file<'a>(path: &Path, names: &'a [String]) -> Result<Vec<(&'a str, Strin
             };
             return Err(refuse(format!("unknown setting {key:?}"), fix));
         };
+        if settings.iter().any(|(set, _)| set == name) {
+            let fix = "keep one of its two spellings, with - or with _";
+            return Err(refuse(format!("{name} is set twice"), fix.into()));
+        }
         let text = written(value).ok_or_else(|| {
             let kind = value.type_str();
             let fix = format!(
@@ -365,6 +380,8 @@ mod tests {
         assert!(said("grace = \"soon\"").contains("soon"));
         assert!(said("\n\nx").contains("line 3"));
         assert!(said("[limits]").contains("unknown setting"));
+        let twice = said("boot-park = \"1s\"\nboot_park = \"2s\"");
+        assert!(twice.contains("boot-park is set twice"), "{twice}");
         let variables = variables(&[("PYRYCODE_RELAY_RATE_BURST", "many")]);
         let error = load(&flags(&[]), None, &variables)
             .err()

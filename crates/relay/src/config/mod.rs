@@ -2,6 +2,8 @@
 
 pub mod address;
 pub(crate) mod contracts;
+#[cfg(fuzzing)]
+pub(crate) mod fuzzing;
 pub(crate) mod layers;
 pub(crate) mod report;
 pub(crate) mod settings;

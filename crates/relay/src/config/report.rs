@@ -57,7 +57,9 @@ fn effective(name: &str, value: &str) -> Option<(String, Option<&'static str>)> 
         };
         return Some((derived.to_string(), Some(origin)));
     }
-    let bare = value.parse::<i64>().is_ok() || matches!(value, "true" | "false");
+    // Not every spelling of a number is one in TOML: 007 isn't, and +5 must not lose its sign.
+    let number = value.parse::<i64>().map(|number| number.to_string());
+    let bare = number.as_deref() == Ok(value) || matches!(value, "true" | "false");
     Some((
         if bare {
             value.to_owned()
@@ -110,5 +112,35 @@ pub(crate) fn print(loaded: &Loaded, refusals: &[Refusal]) {
     }
     if refusals.is_empty() {
         println!("# ok: {}", summary(loaded.settings.public().as_ref()));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_shown_is_a_value_of_toml_with_the_same_text() {
+        let values = [
+            "0",
+            "500",
+            "-1",
+            "007",
+            "+5",
+            "-0",
+            "true",
+            "T",
+            "1e3",
+            "a\"b\\\nc",
+        ];
+        for value in values {
+            let (shown, _) = effective("cert-cache", value).unwrap();
+            let table: toml::Table = format!("x = {shown}  # why").parse().unwrap();
+            let text = match &table["x"] {
+                toml::Value::String(text) => text.clone(),
+                other => other.to_string(),
+            };
+            assert_eq!(text, value, "{shown}");
+        }
     }
 }

@@ -4,6 +4,8 @@
 //! limits, required headers, WebSocket handshake, redial storm. Registry refusals come after the 101, as a close code.
 
 pub(crate) mod caller;
+#[cfg(fuzzing)]
+pub(crate) mod fuzzing;
 pub(crate) mod gate;
 pub(crate) mod metrics;
 pub(crate) mod plain;
@@ -66,6 +68,16 @@ pub(crate) async fn serve<S>(site: Arc<Site>, socket: S, arrival: Arrival)
 where
     S: crate::session::Transport,
 {
+    if let Some((agreed, socket, early)) = exchange(site, socket, arrival).await {
+        agreed.start(socket, early);
+    }
+}
+
+/// The request and its answer. After a 101, what starts the session: the bare socket, and what was read beyond the request.
+async fn exchange<S>(site: Arc<Site>, socket: S, arrival: Arrival) -> Option<(Agreed, S, Bytes)>
+where
+    S: crate::session::Transport,
+{
     let deadline = Instant::now() + site.router.config.http_timeout;
     let exchange = Exchange {
         site: site.clone(),
@@ -84,7 +96,7 @@ where
         site.router.metrics.handshake_failures.inc(Stage::http);
     }
     match (ended, exchange.agreed.into_inner()) {
-        (Ok(Ok(())), Some(agreed)) => agreed.start(socket, parts.read_buf),
+        (Ok(Ok(())), Some(agreed)) => return Some((agreed, socket, parts.read_buf)),
         (Ok(ended), agreed) => {
             // The 101 did not get out: its seat is free before anything is waited for.
             drop(agreed);
@@ -92,6 +104,7 @@ where
         }
         (Err(_), _) => {}
     }
+    None
 }
 
 /// For how long a connection is still read after its answer, and how many bytes. A client that reads the answer closes

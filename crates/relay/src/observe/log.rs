@@ -152,7 +152,11 @@ impl Log {
     }
 }
 
-fn render(format: Format, event: Event, fields: &[(Key, &dyn std::fmt::Display)]) -> String {
+pub(crate) fn render(
+    format: Format,
+    event: Event,
+    fields: &[(Key, &dyn std::fmt::Display)],
+) -> String {
     let mut record = match format {
         Format::Text => text::Record::text(),
         Format::Json => text::Record::json(),

@@ -105,7 +105,7 @@ async fn read(response: Response<hyper::body::Incoming>) -> Result<Reply, CallEr
 }
 
 /// Seconds, or a date (RFC 9110, section 10.2.3). A date that is past means now.
-fn retry_after_ms(text: &str, now: SystemTime) -> Option<u64> {
+pub(super) fn retry_after_ms(text: &str, now: SystemTime) -> Option<u64> {
     let text = text.trim();
     if let Ok(seconds) = text.parse::<u64>() {
         return Some(seconds.saturating_mul(1000));

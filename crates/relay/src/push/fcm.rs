@@ -107,7 +107,7 @@ pub(crate) fn message_uri(endpoint: &str, project: &str) -> Result<Uri, String> 
     uri.map_err(|_| "--fcm-endpoint is no https origin".to_owned())
 }
 
-fn body(device: &DeviceToken) -> Vec<u8> {
+pub(super) fn body(device: &DeviceToken) -> Vec<u8> {
     let message = Message {
         token: &device.0,
         android: Android { priority: "HIGH" },
@@ -116,13 +116,13 @@ fn body(device: &DeviceToken) -> Vec<u8> {
     serde_json::to_vec(&Body { message }).unwrap_or_default()
 }
 
-fn read_message_id(body: &[u8]) -> Option<String> {
+pub(super) fn read_message_id(body: &[u8]) -> Option<String> {
     let reply: Value = serde_json::from_slice(body).ok()?;
     message_id(reply.get("name")?.as_str()?).map(str::to_owned)
 }
 
 /// Of an error answer, only its status and what looks like a code.
-fn failure(reply: &Reply) -> Failure {
+pub(super) fn failure(reply: &Reply) -> Failure {
     let parsed: Value = serde_json::from_slice(&reply.body).unwrap_or_default();
     Failure::Status {
         status: reply.status.as_u16(),

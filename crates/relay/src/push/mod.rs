@@ -5,6 +5,8 @@
 mod call;
 mod credentials;
 mod fcm;
+#[cfg(fuzzing)]
+pub(crate) mod fuzzing;
 mod token;
 
 pub use credentials::ServiceAccount;

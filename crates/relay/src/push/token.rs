@@ -121,7 +121,7 @@ impl Tokens {
 }
 
 /// The token in an answer, and its life from the request on. One that does not say how long it lives is used once.
-fn read(body: &[u8]) -> Option<(AccessToken, Duration)> {
+pub(super) fn read(body: &[u8]) -> Option<(AccessToken, Duration)> {
     let reply: Value = serde_json::from_slice(body).ok()?;
     let token = reply.get("access_token")?.as_str()?;
     let mut header = HeaderValue::from_str(&format!("Bearer {token}")).ok()?;

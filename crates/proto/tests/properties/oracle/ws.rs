@@ -20,99 +20,148 @@ pub(crate) enum Seen {
 /// The events, and the error that ended them if there was one.
 pub(crate) type Outcome = (Vec<Seen>, Option<Error>);
 
-/// A decoder as strict about text as the library.
-fn decoder(role: Role, message_bytes: usize) -> Decoder {
-    Decoder::new(
-        role,
-        Limits {
-            message_bytes,
-            utf8: Utf8::TextOnly,
-        },
-    )
+/// As strict about text as the library.
+pub(crate) const LIMITS: Limits = Limits {
+    message_bytes: LIMIT,
+    utf8: Utf8::TextOnly,
+};
+
+/// One look of a session at its socket.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Look {
+    /// The most that it may read now.
+    pub(crate) allowed: usize,
+    /// What is there.
+    pub(crate) there: usize,
+    /// It lies in a buffer already: it came behind the request, or behind a message that asked for a pause.
+    pub(crate) early: bool,
 }
 
-/// What our decoder makes of a stream that arrives in `pieces`. Stops at the first Close.
-pub(crate) fn decode<'a>(role: Role, pieces: impl IntoIterator<Item = &'a [u8]>) -> Outcome {
-    let mut decoder = decoder(role, LIMIT);
-    let (mut seen, mut received) = (Vec::new(), 0);
-    for piece in pieces {
-        received += piece.len();
-        let mut piece = piece.to_vec();
-        let mut input = &mut piece[..];
-        loop {
-            match decoder.decode(&mut input) {
-                Ok(Some(event)) => seen.push(owned(event)),
-                Ok(None) => break,
-                Err(error) => return (seen, Some(error)),
-            }
-            if let Some(Seen::Close(_)) = seen.last() {
-                return (seen, None);
-            }
+/// A decoder, and what it has seen. It is over at the first Close or error.
+struct Reader {
+    decoder: Decoder,
+    seen: Vec<Seen>,
+    error: Option<Error>,
+    received: usize,
+}
+
+impl Reader {
+    fn new(role: Role, limits: Limits) -> Self {
+        Self {
+            decoder: Decoder::new(role, limits),
+            seen: Vec::new(),
+            error: None,
+            received: 0,
         }
-        assert!(input.is_empty(), "input left over");
-        assert!(
-            decoder.held_bytes() <= 2 * received + 128,
-            "held more than it received"
-        );
     }
-    (seen, None)
-}
 
-/// What our decoder makes of a client's stream with messages of up to `limit` bytes, fed as the relay does it: large payloads
-/// go to their place, whatever else to a buffer. At most so many bytes at once as `cuts` says, in turn.
-pub(crate) fn decode_to_place(limit: usize, mut wire: &[u8], cuts: &[usize]) -> Outcome {
-    let mut decoder = decoder(Role::Server, limit);
-    let (mut seen, mut received) = (Vec::new(), 0);
-    let mut cuts = cuts.iter().copied().cycle();
-    while !wire.is_empty() {
-        let most = cuts.next().unwrap_or(usize::MAX).min(wire.len());
-        let mut ahead;
-        if let Some((message, room)) = decoder.room(most) {
-            let (part, rest) = wire.split_at(most.min(room));
-            wire = rest;
-            received += part.len();
-            message.extend_from_slice(part);
-            match decoder.filled(part.len()) {
-                Ok(Filled { event, mut beyond }) => {
-                    seen.extend(event.map(owned));
-                    ahead = beyond.as_mut_slice().to_vec();
+    fn is_over(&self) -> bool {
+        self.error.is_some() || matches!(self.seen.last(), Some(Seen::Close(_)))
+    }
+
+    /// Decodes what lies in a buffer.
+    fn take(&mut self, bytes: &[u8]) {
+        self.received += bytes.len();
+        let mut buffer = bytes.to_vec();
+        self.decode(&mut buffer);
+    }
+
+    fn decode(&mut self, mut input: &mut [u8]) {
+        while !self.is_over() {
+            match self.decoder.decode(&mut input) {
+                Ok(Some(event)) => self.seen.push(owned(event)),
+                Ok(None) => {
+                    assert!(input.is_empty(), "input left over");
+                    break;
                 }
-                Err(error) => return (seen, Some(error)),
-            }
-        } else {
-            let (part, rest) = wire.split_at(most.min(decoder.read_ahead_bytes()));
-            wire = rest;
-            received += part.len();
-            ahead = part.to_vec();
-        }
-        let mut input = &mut ahead[..];
-        loop {
-            match decoder.decode(&mut input) {
-                Ok(Some(event)) => seen.push(owned(event)),
-                Ok(None) => break,
-                Err(error) => return (seen, Some(error)),
+                Err(error) => self.error = Some(error),
             }
         }
+        let most = 2 * self.received + 128;
         assert!(
-            decoder.held_bytes() <= 2 * received + 128,
+            self.decoder.held_bytes() <= most,
             "held more than it received"
         );
     }
-    (seen, None)
+
+    /// Reads the front of `bytes`, and returns how much of it, as a session does: large payloads go to their place, whatever
+    /// else to a buffer.
+    fn read(&mut self, bytes: &[u8], allowed: usize) -> usize {
+        if self.decoder.room(allowed).is_none() {
+            let read = bytes
+                .len()
+                .min(allowed.min(self.decoder.read_ahead_bytes()));
+            self.take(&bytes[..read]);
+            return read;
+        }
+        // The first time there was nothing.
+        assert_eq!(self.decoder.filled(0), Ok(Filled::default()));
+        let (place, room) = self.decoder.room(allowed).expect("room as before");
+        let read = bytes.len().min(room);
+        place.extend_from_slice(&bytes[..read]);
+        self.received += read;
+        match self.decoder.filled(read) {
+            Ok(Filled { event, mut beyond }) => {
+                self.seen.extend(event.map(owned));
+                self.decode(beyond.as_mut_slice());
+            }
+            Err(error) => self.error = Some(error),
+        }
+        read
+    }
+
+    fn outcome(self) -> Outcome {
+        (self.seen, self.error)
+    }
 }
 
-/// The same stream, all of it handed over at once.
-pub(crate) fn decode_whole(limit: usize, wire: &[u8]) -> Outcome {
-    let mut decoder = decoder(Role::Server, limit);
-    let (mut seen, mut wire) = (Vec::new(), wire.to_vec());
-    let mut input = &mut wire[..];
-    loop {
-        match decoder.decode(&mut input) {
-            Ok(Some(event)) => seen.push(owned(event)),
-            Ok(None) => return (seen, None),
-            Err(error) => return (seen, Some(error)),
-        }
+/// What our decoder makes of a stream that arrives in `pieces`.
+pub(crate) fn decode<'a>(
+    role: Role,
+    limits: Limits,
+    pieces: impl IntoIterator<Item = &'a [u8]>,
+) -> Outcome {
+    let mut reader = Reader::new(role, limits);
+    for piece in pieces {
+        reader.take(piece);
     }
+    reader.outcome()
+}
+
+/// The same, read as a session reads it: `looks` in turn.
+pub(crate) fn decode_as_session(
+    role: Role,
+    limits: Limits,
+    mut wire: &[u8],
+    looks: &[Look],
+) -> Outcome {
+    let mut reader = Reader::new(role, limits);
+    for look in looks.iter().cycle() {
+        if wire.is_empty() || reader.is_over() {
+            break;
+        }
+        let there = &wire[..look.there.clamp(1, wire.len())];
+        let taken = match look.early {
+            true => {
+                reader.take(there);
+                there.len()
+            }
+            false => reader.read(there, look.allowed.max(1)),
+        };
+        wire = &wire[taken..];
+    }
+    reader.outcome()
+}
+
+/// The same, with data messages discarded from the `from`-th byte on.
+pub(crate) fn decode_and_discard(role: Role, limits: Limits, wire: &[u8], from: usize) -> Outcome {
+    let mut reader = Reader::new(role, limits);
+    reader.take(&wire[..from]);
+    if !reader.is_over() {
+        reader.decoder.discard_messages();
+    }
+    reader.take(&wire[from..]);
+    reader.outcome()
 }
 
 fn owned(event: Event<'_>) -> Seen {
@@ -149,11 +198,11 @@ impl Write for Wire<'_> {
 }
 
 /// What the library makes of a client's stream: events, and the close code of an error.
-fn reference(wire: &[u8]) -> (Vec<Seen>, Option<u16>) {
+fn reference(wire: &[u8], limit: usize) -> (Vec<Seen>, Option<u16>) {
     let config = WebSocketConfig::default()
         .read_buffer_size(1024)
-        .max_message_size(Some(LIMIT))
-        .max_frame_size(Some(LIMIT))
+        .max_message_size(Some(limit))
+        .max_frame_size(Some(limit))
         .accept_unmasked_frames(false);
     let mut socket = WebSocket::from_raw_socket(Wire(wire), TheirRole::Server, Some(config));
     let mut seen = Vec::new();
@@ -178,13 +227,17 @@ fn reference(wire: &[u8]) -> (Vec<Seen>, Option<u16>) {
     }
 }
 
-/// Panics unless both see the same in a client's stream.
+/// Panics unless both see the same in a client's stream with messages of up to `message_bytes`.
 ///
 /// Where we find a fault, the library may do so later (it looks at text and limits when a frame is
 /// complete), or find another one in the same frame first; but it must not see a message after it.
-pub(crate) fn compare(wire: &[u8]) {
-    let (ours, error) = decode(Role::Server, [wire]);
-    let (theirs, their_code) = reference(wire);
+pub(crate) fn compare(wire: &[u8], message_bytes: usize) {
+    let limits = Limits {
+        message_bytes,
+        ..LIMITS
+    };
+    let (ours, error) = decode(Role::Server, limits, [wire]);
+    let (theirs, their_code) = reference(wire, message_bytes);
     let context = || {
         format!(
             "{}\n{ours:?} {error:?}\n{theirs:?} {their_code:?}",

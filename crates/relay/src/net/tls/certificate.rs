@@ -193,11 +193,10 @@ fn parse(certificate: &CertificateDer<'_>) -> Result<(SystemTime, SystemTime), S
     ))
 }
 
+/// What is before 1970 counts as 1970: long past, and a time that can be shown.
 fn system_time(unix_seconds: i64) -> SystemTime {
-    let distance = Duration::from_secs(unix_seconds.unsigned_abs());
-    let time = match unix_seconds >= 0 {
-        true => SystemTime::UNIX_EPOCH.checked_add(distance),
-        false => SystemTime::UNIX_EPOCH.checked_sub(distance),
-    };
-    time.unwrap_or(SystemTime::UNIX_EPOCH)
+    let since = Duration::from_secs(unix_seconds.try_into().unwrap_or(0));
+    SystemTime::UNIX_EPOCH
+        .checked_add(since)
+        .unwrap_or(SystemTime::UNIX_EPOCH)
 }

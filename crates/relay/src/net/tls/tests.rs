@@ -59,6 +59,14 @@ impl Pair {
     }
 }
 
+#[test]
+fn a_certificate_from_before_1970_can_be_shown() {
+    let certificate = pair(&["relay.example"], -(70 * 365)).certificate();
+    assert_eq!(certificate.not_after(), SystemTime::UNIX_EPOCH);
+    let shown = certificate.shown_not_after().to_string();
+    assert_eq!(shown, "1970-01-01T00:00:00Z");
+}
+
 struct Volume {
     directory: tempfile::TempDir,
 }

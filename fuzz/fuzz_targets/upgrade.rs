@@ -1,0 +1,175 @@
+//! A connection's request from its bytes to a 101 or a refusal, through the same HTTP server and the same checks.
+#![no_main]
+
+use httparse::{EMPTY_HEADER, Request, Response, Status};
+use libfuzzer_sys::fuzz_target;
+use pyrycode_relay::config::Proxies;
+use pyrycode_relay::fuzzing::{Front, Upgraded, exchange};
+use relay_fuzz::socket::{self, Socket};
+use std::net::IpAddr;
+use tungstenite::handshake::derive_accept_key;
+
+#[path = "../oracle/forwarded.rs"]
+mod forwarded;
+
+/// As the relay has it: header fields of a request, and bytes of a head.
+const MAX_HEADERS: usize = 64;
+const MAX_HEAD_BYTES: usize = 16 * 1024;
+
+const DOMAIN: &str = "relay.example";
+const STATUSES: [u16; 10] = [200, 400, 403, 404, 405, 421, 426, 429, 431, 503];
+
+fuzz_target!(|data: &[u8]| {
+    let [how, request @ ..] = data else { return };
+    let bytes = relay_fuzz::stretch(request);
+    let piece = [usize::MAX, 1, 9, 200][usize::from(how & 3)];
+    let socket = Socket::new(bytes.clone(), vec![piece], how & 4 != 0);
+    let written = socket.written();
+    let proxies = Proxies {
+        header: false,
+        trusted: vec!["10.0.0.0/8".parse().expect("a network")],
+        trust_x_forwarded_for: how & 8 != 0,
+    };
+    let domain = (how & 16 != 0).then_some(DOMAIN);
+    let peer = IpAddr::from([10, 0, 0, how >> 5]);
+    let front = Front {
+        domain: domain.map(str::to_owned),
+        proxies,
+        peer,
+    };
+    let upgraded = socket::run(exchange(socket, front));
+    let written = written.take();
+
+    let mut fields = [EMPTY_HEADER; MAX_HEADERS];
+    let mut request = Request::new(&mut fields);
+    let head_bytes = match request.parse(&bytes) {
+        Ok(Status::Complete(head_bytes)) => head_bytes,
+        _ => {
+            assert!(upgraded.is_none(), "no complete head");
+            0
+        }
+    };
+    let mut fields = [EMPTY_HEADER; 16];
+    let mut reply = Response::new(&mut fields);
+    let reply_bytes = reply.parse(&written);
+    let Some(upgraded) = upgraded else {
+        return check_refusal(&request, &reply, reply_bytes, &written);
+    };
+    assert!(head_bytes <= MAX_HEAD_BYTES);
+    assert_eq!(reply_bytes, Ok(Status::Complete(written.len())));
+    check_reply(&request, &reply);
+    check_request(&request, domain, &upgraded);
+    if how & 8 == 0 {
+        check_caller(&request, peer, &upgraded);
+    }
+    let rest = [&upgraded.early, upgraded.socket.unread()].concat();
+    assert_eq!(rest, bytes[head_bytes..], "what follows the request");
+});
+
+/// The values of a header.
+fn all<'a>(fields: &[httparse::Header<'a>], name: &str) -> Vec<&'a [u8]> {
+    let named = fields.iter().filter(|f| f.name.eq_ignore_ascii_case(name));
+    named.map(|field| field.value).collect()
+}
+
+/// What is said instead of a 101, if anything.
+fn check_refusal(
+    request: &Request<'_, '_>,
+    reply: &Response<'_, '_>,
+    reply_bytes: httparse::Result<usize>,
+    written: &[u8],
+) {
+    if written.is_empty() {
+        return;
+    }
+    let Ok(Status::Complete(head_bytes)) = reply_bytes else {
+        panic!("half an answer: {}", written.escape_ascii());
+    };
+    let code = reply.code.unwrap_or_default();
+    assert!(STATUSES.contains(&code), "status {code}");
+    if request.method == Some("HEAD") {
+        return;
+    }
+    let length = all(reply.headers, "content-length");
+    let length = length
+        .first()
+        .and_then(|l| std::str::from_utf8(l).ok()?.parse().ok());
+    assert_eq!(length, Some(written.len() - head_bytes));
+    assert_eq!(all(reply.headers, "sec-websocket-accept").len(), 0);
+}
+
+/// The 101 is what RFC 6455 asks for, and agrees to nothing else.
+fn check_reply(request: &Request<'_, '_>, reply: &Response<'_, '_>) {
+    assert_eq!(reply.code, Some(101));
+    assert_eq!(all(reply.headers, "connection"), [b"Upgrade"]);
+    assert_eq!(all(reply.headers, "upgrade"), [b"websocket"]);
+    let keys = all(request.headers, "sec-websocket-key");
+    let [key] = keys[..] else {
+        panic!("{} keys", keys.len());
+    };
+    let accept = derive_accept_key(key.trim_ascii());
+    assert_eq!(
+        all(reply.headers, "sec-websocket-accept"),
+        [accept.as_bytes()]
+    );
+    for declined in ["sec-websocket-extensions", "sec-websocket-protocol"] {
+        assert_eq!(all(reply.headers, declined).len(), 0);
+    }
+}
+
+/// The request asked for it.
+fn check_request(request: &Request<'_, '_>, domain: Option<&str>, upgraded: &Upgraded<Socket>) {
+    assert_eq!((request.method, request.version), (Some("GET"), Some(1)));
+    let first = |name: &str| all(request.headers, name).first().map(|v| v.trim_ascii());
+    assert_eq!(first("sec-websocket-version"), Some(&b"13"[..]));
+    for (name, token) in [("connection", "upgrade"), ("upgrade", "websocket")] {
+        let values = all(request.headers, name).join(&b","[..]);
+        let mut tokens = values.split(|b| *b == b',').map(<[u8]>::trim_ascii);
+        assert!(tokens.any(|t| t.eq_ignore_ascii_case(token.as_bytes())));
+    }
+    let server = first("x-pyrycode-server").expect("a server-id");
+    assert_eq!(upgraded.server_id, String::from_utf8_lossy(server));
+    assert!(!upgraded.server_id.is_empty() && first("user-agent").is_some());
+    let path: hyper::Uri = request.path.unwrap_or_default().parse().expect("a target");
+    let leg = if upgraded.is_binary {
+        "server"
+    } else {
+        "client"
+    };
+    assert!(
+        ["/v1/", "/v2/"]
+            .iter()
+            .any(|v| path.path() == format!("{v}{leg}"))
+    );
+    let hosts = all(request.headers, "host");
+    assert!(hosts.len() <= 1);
+    if let Some(domain) = domain {
+        let host = match path.authority() {
+            Some(authority) => authority.as_str().to_owned(),
+            None => String::from_utf8_lossy(hosts[0].trim_ascii()).into_owned(),
+        };
+        let name = host.split(':').next().unwrap_or_default();
+        assert!(name.eq_ignore_ascii_case(domain), "for {host}");
+    }
+}
+
+/// Our proxies are believed, and nobody else.
+fn check_caller(request: &Request<'_, '_>, peer: IpAddr, upgraded: &Upgraded<Socket>) {
+    let lines = all(request.headers, "x-forwarded-for");
+    let lines: Vec<&str> = lines
+        .into_iter()
+        // What is no visible ASCII is no address.
+        .map(
+            |line| match line.iter().all(|b| matches!(b, b' '..=b'~' | b'\t')) {
+                true => std::str::from_utf8(line).unwrap_or_default(),
+                false => "?",
+            },
+        )
+        .collect();
+    if lines.iter().any(|line| line.contains('%')) {
+        return;
+    }
+    let ours = |ip: IpAddr| matches!(ip, IpAddr::V4(ip) if ip.octets()[0] == 10);
+    let client = forwarded::client(peer, &lines, ours);
+    assert_eq!(upgraded.remote, client.to_string());
+}
