@@ -60,8 +60,8 @@ def installed():
     ):
         must((root / path).is_file(), f"/{path} is not there")
     bill = json.loads((root / BILL).read_text())
-    inside = {part["name"] for part in bill["components"] if part["scope"] == "required"}
-    must({"relay-core", "tokio", "rustls"} <= inside and "proptest" not in inside, f"the bill of materials has {inside}")
+    crates = {part["name"] for part in bill["components"] if part["scope"] == "required"}
+    must({"relay-core", "tokio", "rustls"} <= crates and "proptest" not in crates, f"the bill of materials has {crates}")
     must(inside("dpkg-query", "-W", "-f=${Conffiles}", USER).split()[0] == "/etc/pyrycode-relay/relay.toml", "conffiles")
     who = account()
     must(who is not None, "there is no user for the service")
