@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "in a test, a panic is the report")]
 
 use relay_tests::{DAEMON_HEADERS, Headers, PHONE_HEADERS, Relay, exchange, frame};
-use tokio::io::AsyncReadExt as _;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 const UPGRADE: Headers<'static> = &[
     ("Connection", "Upgrade"),
@@ -201,6 +201,23 @@ async fn c09_a_request_that_is_no_upgrade_is_426() {
             .to_ascii_lowercase();
         assert!(connection.contains("upgrade"), "Connection: {connection}");
     }
+}
+
+/// Also after a refusal that asks for an upgrade.
+#[tokio::test]
+async fn a_connection_has_one_request() {
+    let relay = Relay::start(&[]).await;
+    let request = "GET /v1/client HTTP/1.1\r\nHost: relay.test\r\nUser-Agent: x\r\n\
+                   x-pyrycode-server: home\r\n\r\n";
+    let mut stream = relay.connect().await;
+    stream
+        .write_all(request.repeat(2).as_bytes())
+        .await
+        .unwrap();
+    let mut answers = String::new();
+    stream.read_to_string(&mut answers).await.unwrap();
+    assert!(answers.starts_with("HTTP/1.1 426 "), "{answers}");
+    assert_eq!(answers.matches("HTTP/1.1 ").count(), 1, "{answers}");
 }
 
 #[tokio::test]

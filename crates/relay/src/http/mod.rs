@@ -163,10 +163,10 @@ impl Service<Request<Incoming>> for Exchange {
         self.agreed.set(agreed);
         // One request for each connection. Said here and not by hyper, which would add it to the 101,
         // where some clients compare the whole value with `Upgrade`.
-        if !reply.headers().contains_key(header::CONNECTION) {
+        if reply.status() != StatusCode::SWITCHING_PROTOCOLS {
             reply
                 .headers_mut()
-                .insert(header::CONNECTION, HeaderValue::from_static("close"));
+                .append(header::CONNECTION, HeaderValue::from_static("close"));
         }
         ready(Ok(reply))
     }
