@@ -30,8 +30,8 @@ pub(super) struct Dial<'a> {
 /// A connection that is answered with a 101, and is a session from then on. Dropped instead, without a connection,
 /// its seat is given up, which is a disconnect like any other.
 pub(super) struct Agreed {
-    endpoint: Endpoint,
-    seat: Seat,
+    pub(super) endpoint: Endpoint,
+    pub(super) seat: Seat,
     accept: Accept,
     /// When the TCP connection was accepted.
     accepted: Instant,
