@@ -2,7 +2,7 @@
 //! again and again, until its threads have taken turns in every order, and have read every value that the memory model
 //! lets them read.
 //!
-//! What the relay's files import from `crate::sync` is [`sync`] here. That can also be made [weaker](Weakness) than it
+//! What the relay's files import from `crate::sync` is `sync` here. That can also be made [weaker](Weakness) than it
 //! is, to see that a scenario would notice.
 
 mod scenarios;
@@ -44,7 +44,7 @@ mod session {
 /// How often in one order a thread that could go on has to wait for another.
 const PREEMPTIONS: usize = 3;
 
-/// Runs a scenario in every order, on what [`sync`] offers or something weaker.
+/// Runs a scenario in every order, on what `sync` offers or something weaker.
 ///
 /// # Panics
 /// If one of them breaks what the scenario asserts, or leaves a thread waiting for ever.
