@@ -42,7 +42,7 @@ fn what_is_broken_on_purpose_is_found() {
         (Vandalism::Repeat, "and expected"),
         (Vandalism::Swap, "and expected"),
         (Vandalism::Change, "sent"),
-        (Vandalism::Code, "no daemon asked for 4421"),
+        (Vandalism::Code, "nobody asked for 4421"),
         (Vandalism::Unsaid, "ended without a Close"),
         (Vandalism::Mute, "ended without a Close"),
         (Vandalism::Stowaway, "the relay holds"),
