@@ -1,6 +1,6 @@
 //! A relay that has too little of something.
 
-use super::Outcome;
+use super::{Outcome, undisturbed};
 use crate::book::{Result, ensure};
 use crate::crowd;
 use crate::group::Group;
@@ -16,18 +16,6 @@ use tokio::time::{Instant, sleep};
 
 /// For the slots of those who are only here to take room: they don't come back.
 const GRACE: &str = "--grace=3s";
-
-/// Nobody of the town lost a connection.
-fn undisturbed(stage: &Stage, town: &Town) -> Result<()> {
-    for member in town.phones.iter().chain(&town.daemons) {
-        let inner = stage.book.open();
-        let seen = inner.of(member.process);
-        ensure(seen.losses.is_empty(), || {
-            format!("{} was disturbed: {:?}", seen.name, seen.losses)
-        })?;
-    }
-    Ok(())
-}
 
 /// Few descriptors, and a limit of connections that takes no notice of it: accepts fail. Who is connected goes on, the
 /// relay does not spin, and who waited gets in when there is room.
@@ -103,7 +91,7 @@ pub(crate) async fn descriptors(world: World) -> Result<Outcome> {
     })?;
     drop(inside);
     stage.health.resume();
-    undisturbed(&stage, &town)?;
+    undisturbed(&stage, &town, &[])?;
     let lines = stage.relay.log_text().matches("accept_failed").count();
     let most = 2 + (start.elapsed() + WATCH).as_secs() as usize / 10;
     ensure(lines <= most, || {
@@ -188,7 +176,7 @@ pub(crate) async fn full(world: World) -> Result<Outcome> {
     };
     let room = start.elapsed();
     drop(late);
-    undisturbed(&stage, &town)?;
+    undisturbed(&stage, &town, &[])?;
     ensure(!stage.relay.log_text().contains("accept_failed"), || {
         "an accept failed".into()
     })?;
@@ -310,7 +298,7 @@ pub(crate) async fn memory(world: World) -> Result<Outcome> {
     ensure(peak < limit as u64 + REST && peak < first + SPREAD, || {
         format!("{} MiB were resident, and then {}", first >> 20, peak >> 20)
     })?;
-    undisturbed(&stage, &town)?;
+    undisturbed(&stage, &town, &[])?;
     for daemon in &mut loud.daemons {
         daemon.quit().await?;
     }

@@ -8,7 +8,8 @@ mod limits;
 mod mix;
 mod stop;
 
-use crate::book::Result;
+use crate::book::{Result, ensure};
+use crate::stage::{Stage, Town};
 use crate::world::World;
 use std::pin::Pin;
 
@@ -58,3 +59,17 @@ pub(crate) const ALL: &[Scenario] = scenarios! {
     "memory" "a control group of 160 MiB, and phones that read nothing" limits::memory;
     "disk-full" "log and certificate cache on a full disk (tmpfs)" disk::full;
 };
+
+/// Nobody lost a connection, but these may have.
+fn undisturbed(stage: &Stage, town: &Town, except: &[u64]) -> Result<()> {
+    for member in town.phones.iter().chain(&town.daemons) {
+        if !except.contains(&member.process) {
+            let inner = stage.book.open();
+            let seen = inner.of(member.process);
+            ensure(seen.losses.is_empty(), || {
+                format!("{} was disturbed: {:?}", seen.name, seen.losses)
+            })?;
+        }
+    }
+    Ok(())
+}

@@ -1,6 +1,6 @@
 //! Processes that are stopped and go on: their kernel acknowledges everything meanwhile.
 
-use super::Outcome;
+use super::{Outcome, undisturbed};
 use crate::book::{Result, ensure};
 use crate::launch::PATIENCE;
 use crate::report::Order;
@@ -15,20 +15,6 @@ const PROBE: Duration = Duration::from_secs(10);
 
 /// Until every phone of a displaced daemon talks to the next: the probe, and a phone's first wait or two.
 const AFTER_CLAIM: Duration = Duration::from_secs(25);
-
-/// The losses of everybody but these.
-fn undisturbed(stage: &Stage, town: &Town, except: &[u64]) -> Result<()> {
-    for member in town.phones.iter().chain(&town.daemons) {
-        if !except.contains(&member.process) {
-            let inner = stage.book.open();
-            let seen = inner.of(member.process);
-            ensure(seen.losses.is_empty(), || {
-                format!("{} was disturbed: {:?}", seen.name, seen.losses)
-            })?;
-        }
-    }
-    Ok(())
-}
 
 /// A daemon is stopped for a while: nothing ends, and nothing is lost. Stopped once more, it loses its slot to a second one,
 /// but not before it had its time to answer.
