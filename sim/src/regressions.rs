@@ -154,3 +154,23 @@ async fn a_phone_that_has_left_leaves_no_gap_to_a_daemon_that_resumes() {
         panic!("{events:?}");
     };
 }
+
+/// Of the network itself: of two faults that slow a machine down, the second one ends last.
+#[tokio::test(start_paused = true)]
+async fn a_machine_that_was_throttled_twice_is_as_fast_as_before() {
+    let world = Small::new();
+    let upgrade = async || {
+        let start = Instant::now();
+        drop(world.phone().await);
+        start.elapsed()
+    };
+    let before = upgrade().await;
+    let second = Duration::from_secs(1);
+    for latency in [second, 2 * second] {
+        world.net.throttle(world.phone, Path { latency, ..PATH });
+    }
+    world.net.relieve(world.phone);
+    assert!(upgrade().await >= second);
+    world.net.relieve(world.phone);
+    assert_eq!(upgrade().await, before);
+}

@@ -291,13 +291,11 @@ impl World {
     }
 
     fn throttle(&mut self, host: Host, time: Duration) {
-        let before = self.net.path(host);
-        self.net
-            .set_path(host, slow_path(&mut self.rng), Some("throttled"));
+        self.net.throttle(host, slow_path(&mut self.rng));
         let net = self.net.clone();
         self.errands.push(tokio::spawn(async move {
             sleep(time).await;
-            net.set_path(host, before, None);
+            net.relieve(host);
         }));
     }
 

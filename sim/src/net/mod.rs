@@ -46,11 +46,16 @@ struct Inner {
 struct Machine {
     name: String,
     ip: IpAddr,
+    /// As it is now.
     path: Path,
+    /// As it is when nothing throttles it.
+    own_path: Path,
+    throttles: usize,
     cut_until: Instant,
-    /// What is wrong with its path.
-    hurt: Option<String>,
 }
+
+/// What is wrong with the connections of a machine that is throttled.
+const THROTTLED: &str = "throttled";
 
 /// A connection that could be hurt: its number, and whose it is.
 #[derive(Clone, Copy, Debug)]
@@ -89,35 +94,48 @@ impl Net {
             name: name.to_owned(),
             ip: IpAddr::from(ip),
             path,
+            own_path: path,
+            throttles: 0,
             cut_until: Instant::now(),
-            hurt: None,
         });
         number
     }
 
-    /// Changes the path of a machine. With a `hurt`, its connections are not what they should be from now on.
-    pub(crate) fn set_path(&self, host: Host, path: Path, hurt: Option<&str>) {
+    /// Makes the path of a machine as slow as that, until [`Net::relieve`] was called as often as this.
+    pub(crate) fn throttle(&self, host: Host, path: Path) {
+        self.lock().hosts[host].throttles += 1;
+        self.set_path(host, path);
+    }
+
+    /// Ends one [`Net::throttle`]. With the last one the machine has its own path again.
+    pub(crate) fn relieve(&self, host: Host) {
+        let own_path = {
+            let machine = &mut self.lock().hosts[host];
+            machine.throttles -= 1;
+            (machine.throttles == 0).then_some(machine.own_path)
+        };
+        if let Some(path) = own_path {
+            self.set_path(host, path);
+        }
+    }
+
+    fn set_path(&self, host: Host, path: Path) {
+        let throttled = self.lock().hosts[host].throttles > 0;
         let links = self
             .links()
             .into_iter()
             .filter(|target| target.host == host);
         for link in links.filter_map(|target| self.link(target.link)) {
             link.set_path(path);
-            if let Some(hurt) = hurt {
-                link.hurt(hurt);
+            if throttled {
+                link.hurt(THROTTLED);
             }
         }
         let mut inner = self.lock();
         let machine = &mut inner.hosts[host];
         machine.path = path;
-        machine.hurt = hurt.map(str::to_owned);
         let text = format!("{}: {path:?}", machine.name);
         inner.history.note("network", text);
-    }
-
-    /// The path of a machine.
-    pub(crate) fn path(&self, host: Host) -> Path {
-        self.lock().hosts[host].path
     }
 
     /// A relay that listens from now on, and what it writes and reads on its sockets. `None`: nobody listens.
@@ -342,8 +360,8 @@ impl Net {
             tap,
             vandal,
         ));
-        if let Some(hurt) = inner.hosts[host].hurt.clone() {
-            link.hurt(&hurt);
+        if inner.hosts[host].throttles > 0 {
+            link.hurt(THROTTLED);
         }
         let [client, relay] = End::pair(&link);
         inner.links.insert(number, (host, link.clone()));
