@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod owners;
+mod router;
 
 use std::borrow::Cow;
 use std::time::Duration;
@@ -380,6 +381,27 @@ async fn a_dial_is_bounded_in_time() {
     // Nobody accepts: the kernel completes TCP, and no 101 comes.
     let failed = Socket::connect(&endpoint, &[], &options).await.unwrap_err();
     assert!(matches!(failed, ConnectError::Timeout { .. }), "{failed:?}");
+}
+
+#[tokio::test]
+async fn what_is_no_relay_is_said_to_be_none() {
+    let endless = format!("HTTP/1.1 200 OK\r\nX: {}", "x".repeat(17 * 1024));
+    for (response, why) in [
+        ("220 mail.test ESMTP\r\n\r\n", "its answer is not HTTP/1.1"),
+        (&endless, "its response head is too long"),
+        ("HTTP/1.1 101", "unexpected end of file"),
+    ] {
+        let relay = Script::start().await.unwrap();
+        let endpoint = Endpoint::parse(&relay.url()).unwrap();
+        let options = Options::default();
+        let (socket, refused) = tokio::join!(
+            Socket::connect(&endpoint, &[], &options),
+            relay.refuse(response)
+        );
+        refused.unwrap();
+        let said = socket.unwrap_err().to_string();
+        assert!(said.contains(why), "{said:?}");
+    }
 }
 
 #[tokio::test]
