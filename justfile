@@ -15,7 +15,7 @@ ci:
 test *args:
     scripts/test {{args}}
 
-# Which lines of crates/ the tests reach, into target/coverage/report; some 20 minutes
+# Which lines of crates/ the tests reach, into target/coverage/report; some 25 minutes
 coverage *args:
     scripts/coverage {{args}}
 

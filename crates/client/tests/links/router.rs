@@ -41,14 +41,14 @@ async fn another_task_sends_and_closes() {
     let sender = daemon.sender();
     let sent = tokio::spawn(async move {
         sender.send(&conn_id, b"2").await?;
-        sender.close_phone(&conn_id, Some(b"[3]"), 4401).await
+        sender.close_phone(&conn_id, Some(b"[3]"), 4000).await
     });
     sent.await.unwrap().unwrap();
     for expected in [&b"2"[..], b"[3]"] {
         let frame = phone.recv().await;
         assert!(matches!(frame, Some(PhoneEvent::Frame(frame)) if frame == expected));
     }
-    assert_eq!(end(&mut phone).await, Some(4401));
+    assert_eq!(end(&mut phone).await, Some(4000));
 }
 
 #[tokio::test]
