@@ -15,6 +15,10 @@ ci:
 test *args:
     scripts/test {{args}}
 
+# Which lines of crates/ the tests reach, into target/coverage/report; some 25 minutes
+coverage *args:
+    scripts/coverage {{args}}
+
 # Autobahn's cases against the codec and the session loop
 autobahn:
     cargo build --locked -p pyrycode-relay --example echo

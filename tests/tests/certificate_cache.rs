@@ -58,6 +58,8 @@ async fn c75_a_file_in_its_place_is_exit_1() {
     fs::write(&file, "").unwrap();
     assert_refused(&file).await;
     assert_refused(&file.join("below")).await;
+    // Not even root makes a folder there.
+    assert_refused(Path::new("/proc/nowhere")).await;
 }
 
 #[tokio::test]

@@ -56,6 +56,12 @@ async fn c76_another_host_is_421_on_every_path() {
             assert!(answer.body.is_empty());
         }
     }
+    // A target with a host overrides the header.
+    for (target, status) in [(HOST, 200), ("other.test", 421)] {
+        let target = format!("https://{target}/healthz");
+        let answer = get(&mut relay.connect().await, &target, "other.test").await;
+        assert_eq!(answer.status, status, "{target}");
+    }
     // Peers are served.
     let (mut daemon, mut phone, _) = relay.pair("home").await;
     daemon.expect_alive().await;

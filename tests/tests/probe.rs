@@ -36,4 +36,7 @@ async fn a_certificate_that_nobody_signed_is_not_healthy() {
     let ended = probe(&tls, "wss", &["--ca", "/nowhere/ca.pem"]).await;
     assert_eq!(ended.code, Some(2), "{ended:?}");
     assert!(ended.stderr.contains("/nowhere/ca.pem"), "{ended:?}");
+    let ended = Launch::new(&["probe", "relay.example.com"]).ended().await;
+    assert_eq!(ended.code, Some(2), "{ended:?}");
+    assert!(ended.stderr.contains("relay.example.com"), "{ended:?}");
 }

@@ -324,3 +324,22 @@ async fn behind_the_header_the_host_counts_as_ever() {
     let request = "GET /healthz HTTP/1.1\r\nHost: other.test\r\n\r\n";
     assert_eq!(exchange(&mut stream, request).await.status, 421);
 }
+
+/// The places of an address before its request count for whoever the header names.
+#[tokio::test]
+async fn the_limit_of_handshakes_is_that_of_the_client() {
+    let relay = start(WAYS[0], &["--max-handshakes-per-ip", "2"]).await;
+    let mut waiting = Vec::new();
+    for port in [1, 2] {
+        let mut tcp = relay.tcp_from(LOCALHOST).await;
+        let header = v1_from(&format!("198.51.100.1:{port}"));
+        tcp.write_all(&header).await.unwrap();
+        waiting.push(tcp);
+    }
+    let full = "pyrycode_relay_connections_dropped_total{reason=\"address_full\"}";
+    assert_eq!(relay.metric(full).await, Some(0.0));
+    // Whichever of the three is the last to be read is one too many.
+    assert_refused(&relay, &v1_from("198.51.100.1:3")).await;
+    assert_eq!(relay.metric(full).await, Some(1.0));
+    assert_eq!(health(&relay, &v1_from("198.51.100.2:4")).await, 200);
+}

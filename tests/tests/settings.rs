@@ -123,6 +123,28 @@ async fn the_output_of_check_config_is_a_configuration_file() {
     }
 }
 
+/// Whatever reads settings says which file it cannot read.
+#[tokio::test]
+async fn a_file_that_cannot_be_read_is_named() {
+    for command in ["check-config", "healthcheck", "top"] {
+        let launch = Launch::new(&[command, "--config", "/nowhere/relay.toml"]);
+        let ended = launch.ended().await;
+        assert_eq!((ended.code, &*ended.stdout), (Some(2), ""), "{ended:?}");
+        let said = &ended.stderr;
+        assert!(said.contains("/nowhere/relay.toml"), "{command}: {said}");
+    }
+}
+
+#[tokio::test]
+async fn check_config_ends_with_what_would_be_served_and_names_strangers() {
+    let check = Launch::new(&["check-config", "--self-signed"]).env("PYRYCODE_RELAY_GRAZE", "1s");
+    let ended = check.ended().await;
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    let last = ended.stdout.lines().last().unwrap();
+    assert!(last.contains("with a self-signed certificate"), "{last}");
+    assert!(ended.stderr.contains("PYRYCODE_RELAY_GRAZE"), "{ended:?}");
+}
+
 #[tokio::test]
 async fn check_config_says_everything_that_is_wrong_and_changes_nothing() {
     let ended = Launch::new(&["check-config", "--max-connections", "0"])

@@ -139,6 +139,8 @@ async fn what_cannot_be_asked_is_said_in_a_sentence() {
         complaint(&off, 2).contains("--metrics-listen is empty"),
         "{off:?}"
     );
+    let wrong = top(&["--metrics-listen=0.0.0.0:9090", "--once"]).await;
+    assert!(complaint(&wrong, 2).contains("0.0.0.0:9090"), "{wrong:?}");
     let no_url = top(&["https://relay.example.com", "--once"]).await;
     assert!(
         complaint(&no_url, 2).contains("write http://"),

@@ -145,11 +145,6 @@ impl<K: Ord + Clone> Concurrent<K> {
         }
     }
 
-    /// How many `key` has.
-    pub fn count(&self, key: &K) -> u32 {
-        self.counts.get(key).copied().unwrap_or(0)
-    }
-
     /// Keys that have any.
     pub fn len(&self) -> usize {
         self.counts.len()

@@ -388,15 +388,5 @@ impl Cause {
     }
 }
 
-impl From<crate::ws::Error> for Cause {
-    fn from(error: crate::ws::Error) -> Self {
-        match error {
-            crate::ws::Error::Protocol(reason) => Self::Protocol(reason),
-            crate::ws::Error::InvalidUtf8 => Self::InvalidUtf8,
-            crate::ws::Error::TooBig { .. } => Self::MessageTooBig,
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use relay_tests::{Phone, Relay, eventually, frame, json_of};
+use relay_tests::{Launch, Phone, Relay, Transport, eventually, frame, json_of};
 use serde_json::{Value, json};
 
 use crate::client::{Events, exactly, get, only_slot, relay};
@@ -13,6 +13,16 @@ fn at<'a>(value: &'a Value, path: &str) -> &'a Value {
     value
         .pointer(&pointer)
         .unwrap_or_else(|| panic!("no {path} in {value}"))
+}
+
+#[tokio::test]
+async fn the_summary_says_until_when_the_certificate_is_valid() {
+    let relay = Launch::new(&[]).over(Transport::Tls).start().await;
+    let summary = get(&relay, "/admin/summary").await;
+    let certificate = at(&summary, "certificate");
+    assert_eq!(certificate["source"], "files", "{certificate}");
+    assert_eq!(certificate["state"], "valid", "{certificate}");
+    assert!(certificate["not_after"].is_number(), "{certificate}");
 }
 
 #[tokio::test]
@@ -45,8 +55,8 @@ async fn the_summary_is_what_is_connected() {
         (
             "certificate",
             match relay_tests::Transport::of_this_run() {
-                relay_tests::Transport::Plain => Value::Null,
-                relay_tests::Transport::Tls => at(&summary, "certificate").clone(),
+                Transport::Plain => Value::Null,
+                Transport::Tls => at(&summary, "certificate").clone(),
             },
         ),
         ("push", json!({"on": false})),

@@ -8,7 +8,6 @@ pub(crate) use self::upgrade::sendable;
 
 use std::future::poll_fn;
 use std::io;
-use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -235,14 +234,6 @@ impl Socket {
             #[cfg(not(feature = "tls"))]
             true => Err(ConnectError::NoTls),
         }
-    }
-
-    /// This end's address.
-    ///
-    /// # Errors
-    /// Those of the operating system; `Unsupported` with a [`Dialer`].
-    pub fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.stream.tcp()?.local_addr()
     }
 
     /// Sends a text message.

@@ -36,16 +36,6 @@ pub(super) enum Stream {
 }
 
 impl Stream {
-    /// The TCP connection underneath, if it was made here.
-    pub(super) fn tcp(&self) -> io::Result<&TcpStream> {
-        match self {
-            Self::Plain(tcp) => Ok(tcp),
-            Self::Dialled(_) => Err(io::ErrorKind::Unsupported.into()),
-            #[cfg(feature = "tls")]
-            Self::Tls(tls) => Ok(tls.get_ref().0),
-        }
-    }
-
     /// Starts TLS on a fresh TCP connection.
     #[cfg(feature = "tls")]
     pub(super) async fn tls(

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod owners;
+mod router;
 
 use std::borrow::Cow;
 use std::time::Duration;
@@ -141,6 +142,9 @@ async fn a_daemon_speaks_and_reads_envelopes() {
         .await
         .unwrap();
     peer.send(b"no envelope").await.unwrap();
+    peer.send(br#"{"push_wake":{"platform":"fcm","token":"t"}}"#)
+        .await
+        .unwrap();
     match daemon.recv().await {
         Some(DaemonEvent::Frame { conn_id, frame }) => {
             assert_eq!((conn_id.as_str(), &frame[..]), ("c1", &b"[1, 2]"[..]));
@@ -153,10 +157,12 @@ async fn a_daemon_speaks_and_reads_envelopes() {
         }
         other => panic!("{other:?}"),
     }
-    assert!(matches!(
-        daemon.recv().await,
-        Some(DaemonEvent::Malformed { .. })
-    ));
+    for expected in ["", "a push wake"] {
+        match daemon.recv().await {
+            Some(DaemonEvent::Malformed { why }) => assert!(why.contains(expected), "{why}"),
+            other => panic!("{other:?}"),
+        }
+    }
 }
 
 #[tokio::test]
@@ -380,6 +386,27 @@ async fn a_dial_is_bounded_in_time() {
     // Nobody accepts: the kernel completes TCP, and no 101 comes.
     let failed = Socket::connect(&endpoint, &[], &options).await.unwrap_err();
     assert!(matches!(failed, ConnectError::Timeout { .. }), "{failed:?}");
+}
+
+#[tokio::test]
+async fn what_is_no_relay_is_said_to_be_none() {
+    let endless = format!("HTTP/1.1 200 OK\r\nX: {}", "x".repeat(17 * 1024));
+    for (response, why) in [
+        ("220 mail.test ESMTP\r\n\r\n", "its answer is not HTTP/1.1"),
+        (&endless, "its response head is too long"),
+        ("HTTP/1.1 101", "unexpected end of file"),
+    ] {
+        let relay = Script::start().await.unwrap();
+        let endpoint = Endpoint::parse(&relay.url()).unwrap();
+        let options = Options::default();
+        let (socket, refused) = tokio::join!(
+            Socket::connect(&endpoint, &[], &options),
+            relay.refuse(response)
+        );
+        refused.unwrap();
+        let said = socket.unwrap_err().to_string();
+        assert!(said.contains(why), "{said:?}");
+    }
 }
 
 #[tokio::test]

@@ -117,6 +117,7 @@ fn cargo(workspace: &Path, arguments: &str) -> (bool, String) {
         .env("RUST_BACKTRACE", "0")
         .env_remove("RUSTFLAGS")
         .env_remove("CARGO_ENCODED_RUSTFLAGS")
+        .env_remove("RUSTC_WORKSPACE_WRAPPER")
         .output()
         .unwrap();
     let text = [output.stdout, output.stderr].concat();

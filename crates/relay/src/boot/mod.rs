@@ -455,6 +455,8 @@ mod tests {
         ] {
             assert_eq!(unprivileged(bad), [Event::RefusedSettings], "{bad:?}");
         }
+        let both = ["--self-signed", "--tls-cert=a.pem", "--tls-key=a.key"];
+        assert!(unprivileged(&both).contains(&Event::RefusedSettings));
     }
 
     #[test]

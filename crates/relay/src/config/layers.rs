@@ -403,6 +403,24 @@ mod tests {
     }
 
     #[test]
+    fn a_value_that_means_nothing_is_refused_with_what_to_write() {
+        for (flag, said) in [
+            ("--grace=2years", "longer than a year"),
+            ("--grace=soon", "write something like 500ms"),
+            ("--probe-timeout=0s", "at least 1ms"),
+            ("--phones-per-server=0", "at least 1"),
+            ("--phones-per-server=few", "write a whole number"),
+            ("--queue-bytes=1000", "at least 1048576"),
+            ("--self-signed=maybe", "write true or false"),
+            ("--trust-proxy=::ffff:10.0.0.0/104", "write it as IPv4"),
+            ("--trust-proxy=proxy", "10.0.0.0/8 or 2001:db8::/32"),
+        ] {
+            let refused = command().try_get_matches_from([flag]).unwrap_err();
+            assert!(refused.to_string().contains(said), "{flag}: {refused}");
+        }
+    }
+
+    #[test]
     fn a_default_that_is_spelled_out_counts_as_given_only_in_a_flag() {
         let file = file("grace = \"30s\"\npark = \"1s\"");
         let flags = flags(&["--boot-park=30s"]);

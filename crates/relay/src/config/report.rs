@@ -75,15 +75,14 @@ fn quoted(value: &str) -> String {
 }
 
 /// What would happen with these settings, in a sentence.
-pub(crate) fn summary(public: Option<&Public>) -> String {
+fn summary(public: &Public) -> String {
     match public {
-        None => "nothing is served".to_owned(),
-        Some(Public::Plain { listen }) => format!("plain HTTP on {listen}"),
-        Some(Public::Tls {
+        Public::Plain { listen } => format!("plain HTTP on {listen}"),
+        Public::Tls {
             listen,
             certificate,
             ..
-        }) => {
+        } => {
             let certificate = match certificate {
                 Certificate::Acme(acme) => format!(
                     "a certificate for {} by ACME, kept in {}",
@@ -110,8 +109,9 @@ pub(crate) fn print(loaded: &Loaded, refusals: &[Refusal]) {
     for refusal in refusals {
         eprintln!("{refusal}");
     }
-    if refusals.is_empty() {
-        println!("# ok: {}", summary(loaded.settings.public().as_ref()));
+    // That nothing is served is refused, too.
+    if let (Some(public), []) = (loaded.settings.public(), refusals) {
+        println!("# ok: {}", summary(&public));
     }
 }
 

@@ -92,6 +92,16 @@ mod tests {
             (io(ErrorKind::ConnectionRefused), "start the relay"),
             (io(ErrorKind::UnexpectedEof), "use wss://"),
             (io(ErrorKind::HostUnreachable), "relay.test:81"),
+            (
+                ConnectError::Timeout {
+                    after: std::time::Duration::from_secs(5),
+                },
+                "--timeout",
+            ),
+            (refused(401), "exempt /v1/server"),
+            (refused(421), "name"),
+            (refused(502), "proxy's target"),
+            (refused(500), "answers 101"),
             (refused(301), "redirects to"),
             (refused(400), "x-pyrycode-"),
             (refused(404), "path"),
@@ -103,5 +113,13 @@ mod tests {
             let text = connect(&error, &relay);
             assert!(text.contains(fix), "{error}: {text}");
         }
+    }
+
+    #[test]
+    fn every_unexpected_end_gets_one_of_its_own() {
+        let codes = [Some(1001), Some(1011), Some(4404), Some(4409), Some(4429)];
+        let ends = codes.into_iter().chain([None, Some(1000)]);
+        let advice: std::collections::BTreeSet<_> = ends.map(unexpected_close).collect();
+        assert_eq!(advice.len(), 7);
     }
 }

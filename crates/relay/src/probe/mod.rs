@@ -167,4 +167,32 @@ mod tests {
         });
         assert!(!check(&base(&url).unwrap(), &args(&url), None).await);
     }
+
+    /// Speaks WebSocket, and does to each connection what is written for it.
+    async fn unlike_a_relay(closes: &'static [u16]) -> String {
+        let script = Script::start().await.unwrap();
+        let url = script.url();
+        tokio::spawn(async move {
+            for code in closes {
+                script.accept().await.unwrap().close(*code, "").await;
+            }
+            // The rest hears nothing.
+            let mut silent = Vec::new();
+            while let Ok(peer) = script.accept().await {
+                silent.push(peer);
+            }
+        });
+        url
+    }
+
+    #[tokio::test]
+    async fn a_server_that_treats_peers_otherwise_is_not_healthy() {
+        for closes in [&[4404, 1001][..], &[1000], &[4404], &[]] {
+            let url = unlike_a_relay(closes).await;
+            let mut args = args(&url);
+            args.timeout = Duration::from_millis(300);
+            let healthy = check(&base(&url).unwrap(), &args, None).await;
+            assert!(!healthy, "{closes:?}");
+        }
+    }
 }

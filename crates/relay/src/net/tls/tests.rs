@@ -67,6 +67,11 @@ fn a_certificate_from_before_1970_can_be_shown() {
     assert_eq!(shown, "1970-01-01T00:00:00Z");
 }
 
+#[test]
+fn a_certificate_is_for_host_names_only() {
+    assert!(!pair(&["relay.test"], 90).certificate().is_for("no name"));
+}
+
 struct Volume {
     directory: tempfile::TempDir,
 }

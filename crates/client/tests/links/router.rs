@@ -1,0 +1,79 @@
+//! The relay of the `testing` module does what its documentation says, and links send from other tasks.
+
+use super::eager;
+use relay_client::testing::Router;
+use relay_client::{DaemonEvent, DaemonLink, PhoneEvent, PhoneLink, Verdict};
+
+async fn daemon(relay: &Router) -> DaemonLink {
+    let builder = DaemonLink::builder(&relay.url(), "home").ladder(eager());
+    let mut daemon = builder.start().unwrap();
+    let connected = daemon.recv().await;
+    assert!(matches!(connected, Some(DaemonEvent::Connected { .. })));
+    daemon
+}
+
+async fn phone(relay: &Router) -> PhoneLink {
+    let mut phone = PhoneLink::builder(&relay.url(), "home").start().unwrap();
+    let connected = phone.recv().await;
+    assert!(matches!(connected, Some(PhoneEvent::Connected { .. })));
+    phone
+}
+
+/// The code with which the connection ends, which it does next.
+async fn end(phone: &mut PhoneLink) -> Option<u16> {
+    match phone.recv().await {
+        Some(PhoneEvent::Disconnected { code, .. }) => code,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn another_task_sends_and_closes() {
+    let relay = Router::start().await.unwrap();
+    let (mut daemon, mut phone) = (daemon(&relay).await, phone(&relay).await);
+    let sender = phone.sender();
+    let sent = tokio::spawn(async move { sender.send(b"1").await });
+    sent.await.unwrap().unwrap();
+    let Some(DaemonEvent::Frame { conn_id, frame }) = daemon.recv().await else {
+        panic!("no frame")
+    };
+    assert_eq!(frame, b"1");
+    let sender = daemon.sender();
+    let sent = tokio::spawn(async move {
+        sender.send(&conn_id, b"2").await?;
+        sender.close_phone(&conn_id, Some(b"[3]"), 4000).await
+    });
+    sent.await.unwrap().unwrap();
+    for expected in [&b"2"[..], b"[3]"] {
+        let frame = phone.recv().await;
+        assert!(matches!(frame, Some(PhoneEvent::Frame(frame)) if frame == expected));
+    }
+    assert_eq!(end(&mut phone).await, Some(4000));
+}
+
+#[tokio::test]
+async fn the_router_turns_away_whom_a_relay_does() {
+    let relay = Router::start().await.unwrap();
+    assert_eq!(end(&mut phone(&relay).await).await, Some(4404));
+    let _holder = daemon(&relay).await;
+    match daemon(&relay).await.recv().await {
+        Some(DaemonEvent::Disconnected { code, verdict, .. }) => {
+            assert_eq!((code, verdict), (Some(4409), Verdict::Conflict));
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn the_router_tells_each_of_the_others_end() {
+    let relay = Router::start().await.unwrap();
+    let mut daemon = daemon(&relay).await;
+    phone(&relay).await.shutdown().await;
+    match daemon.recv().await {
+        Some(DaemonEvent::PhoneGone { code, .. }) => assert_eq!(code, 1000),
+        other => panic!("{other:?}"),
+    }
+    let mut phone = phone(&relay).await;
+    daemon.shutdown().await;
+    assert_eq!(end(&mut phone).await, Some(4404));
+}
