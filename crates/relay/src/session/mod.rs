@@ -153,7 +153,6 @@ pub(crate) struct Session<S, H> {
     write_blocked: bool,
     gather: Gather,
     turns: Turns,
-    admitted: bool,
     phase: Phase,
     left: bool,
     /// Bytes that are read already: what came behind the HTTP request, or behind the message with
@@ -200,7 +199,6 @@ impl<S: Transport, H: Handler> Session<S, H> {
             write_blocked: false,
             gather: Gather::default(),
             turns: Turns::default(),
-            admitted: false,
             phase: Phase::Open,
             left: false,
             early: Some(start.early).filter(|bytes| !bytes.is_empty()),
@@ -233,8 +231,7 @@ impl<S: Transport, H: Handler> Session<S, H> {
             check_path,
             admitted,
         } = orders;
-        if admitted && !self.admitted {
-            self.admitted = true;
+        if admitted {
             self.life.registered(now);
         }
         if self.phase == Phase::Open && probe.is_some() {

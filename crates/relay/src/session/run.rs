@@ -193,7 +193,6 @@ impl<S: Transport, H: Handler> Session<S, H> {
     fn read(&mut self, turn_bytes: usize, cx: &mut Context<'_>, now: Millis) -> Option<usize> {
         let allowed = match self.phase {
             Phase::Done => return None,
-            Phase::Open if !self.admitted => return None,
             Phase::Open => self
                 .handler
                 .may_read(self.decoder.held_bytes())
