@@ -12,6 +12,7 @@ pub mod echo;
 pub(crate) mod item;
 pub(crate) mod peer;
 pub(crate) mod phone;
+mod read;
 mod run;
 pub(crate) mod stamp;
 pub(crate) mod tally;
