@@ -155,6 +155,8 @@ pub(crate) struct Session<S, H> {
     gather: Gather,
     turns: Turns,
     phase: Phase,
+    /// The peer's FIN came while our Close or our FIN was still to be sent: nothing is read until they are.
+    half_closed: bool,
     left: bool,
     /// Bytes that are read already: what came behind the HTTP request, or behind the message with
     /// which the handler wanted a pause.
@@ -201,6 +203,7 @@ impl<S: Transport, H: Handler> Session<S, H> {
             gather: Gather::default(),
             turns: Turns::default(),
             phase: Phase::Open,
+            half_closed: false,
             left: false,
             early: Some(start.early).filter(|bytes| !bytes.is_empty()),
             farewell: None,

@@ -24,6 +24,7 @@ impl<S: Transport, H: Handler> Session<S, H> {
     ) -> Option<usize> {
         let allowed = match self.phase {
             Phase::Done => return None,
+            Phase::Closing { .. } | Phase::Finishing if self.half_closed => return None,
             Phase::Open => self
                 .handler
                 .may_read(self.decoder.held_bytes())
@@ -59,7 +60,7 @@ impl<S: Transport, H: Handler> Session<S, H> {
                     self.turns.ran_dry();
                     return None;
                 }
-                Poll::Ready(Ok(())) if unfilled.filled().is_empty() => self.ended("end of stream"),
+                Poll::Ready(Ok(())) if unfilled.filled().is_empty() => self.half_closed(now),
                 Poll::Ready(Ok(())) => {
                     let bytes = unfilled.filled().len();
                     self.count(|metrics, leg| metrics.received(leg, bytes));
@@ -107,7 +108,7 @@ impl<S: Transport, H: Handler> Session<S, H> {
                 self.turns.ran_dry();
                 return Some(None);
             }
-            Poll::Ready(Ok(0)) => self.ended("end of stream"),
+            Poll::Ready(Ok(0)) => self.half_closed(now),
             Poll::Ready(Ok(_)) => {
                 self.count(|metrics, leg| metrics.received(leg, bytes));
                 self.taken(finished, now);
@@ -163,6 +164,18 @@ impl<S: Transport, H: Handler> Session<S, H> {
         if !covered {
             self.close(Cause::Overloaded, now);
         }
+    }
+
+    /// The peer's FIN. It says that nothing more comes, not that nothing more is taken (RFC 9293, section 3.6): a peer
+    /// that has yet to read what fills its window is still due the Close that waits behind it. If it is gone for good,
+    /// writing fails or takes too long. A peer to which no Close is due is left at once.
+    fn half_closed(&mut self, now: Millis) {
+        if self.half_closed || !matches!(self.phase, Phase::Closing { .. }) {
+            return self.ended("end of stream");
+        }
+        self.half_closed = true;
+        // As good as its Close, which cannot come any more. False: there is nothing to echo.
+        let _ = self.life.peer_closed(now);
     }
 
     /// The peer's end of the stream, or its loss.
