@@ -29,6 +29,31 @@ impl Page {
         let samples = self.0.iter().filter(|(key, _)| key.starts_with(&prefix));
         samples.map(|(_, value)| value).sum()
     }
+
+    /// Where gauges do not say the truth.
+    pub fn lies(&self, truth: &[(&str, usize)]) -> Vec<String> {
+        let wrong = truth.iter().filter_map(|(gauge, truth)| {
+            let said = self.get(gauge);
+            (said != *truth as f64).then(|| format!("{gauge} says {said}, and it is {truth}"))
+        });
+        wrong.collect()
+    }
+
+    /// Where gauges do not say the truth when so many are connected, and nobody speaks.
+    pub fn unsettled(&self, binaries: usize, phones: usize) -> Vec<String> {
+        self.lies(&[
+            ("connected_binaries", binaries),
+            ("connected_phones", phones),
+            ("connections", binaries + phones),
+            ("slots{state=\"live\"}", binaries),
+            ("slots{state=\"grace\"}", 0),
+            ("slots{state=\"waiting\"}", 0),
+            ("parked_phones", 0),
+            ("handshakes", 0),
+            ("queue_bytes", 0),
+            ("park_bytes", 0),
+        ])
+    }
 }
 
 /// Where the page of a relay without connections differs from what went over its sockets. One that was `shut_down`
@@ -115,4 +140,34 @@ pub(crate) fn differences(page: &Page, wire: &Totals, shut_down: bool) -> Vec<St
         same(gauge.into(), page.get(gauge), 0);
     }
     wrong
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PAGE: &str = "\
+pyrycode_relay_connected_binaries 1
+pyrycode_relay_connected_phones 2
+pyrycode_relay_connections 3
+pyrycode_relay_slots{state=\"live\"} 1
+pyrycode_relay_slots{state=\"grace\"} 0
+pyrycode_relay_slots{state=\"waiting\"} 0
+pyrycode_relay_parked_phones 0
+pyrycode_relay_handshakes 0
+pyrycode_relay_queue_bytes 0
+pyrycode_relay_park_bytes 0
+";
+
+    #[test]
+    fn each_gauge_that_lies_is_found() {
+        assert!(Page::read(PAGE).unsettled(1, 2).is_empty());
+        assert_eq!(Page::read(PAGE).unsettled(1, 1).len(), 2);
+        for line in PAGE.lines() {
+            let lie = PAGE.replace(line, &format!("{line}7"));
+            assert_eq!(Page::read(&lie).unsettled(1, 2).len(), 1, "{line}");
+            let missing = PAGE.replace(line, "");
+            assert_eq!(Page::read(&missing).unsettled(1, 2).len(), 1, "{line}");
+        }
+    }
 }

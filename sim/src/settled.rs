@@ -27,24 +27,7 @@ pub(crate) fn check(book: &Book, relay: &Machine, servers: usize) {
         }
         _ => {}
     }
-    let page = relay.page();
-    for (gauge, truth) in [
-        ("connected_binaries", binaries),
-        ("connected_phones", phones),
-        ("connections", binaries + phones),
-        ("slots{state=\"live\"}", binaries),
-        ("slots{state=\"grace\"}", 0),
-        ("slots{state=\"waiting\"}", 0),
-        ("parked_phones", 0),
-        ("handshakes", 0),
-        ("queue_bytes", 0),
-        ("park_bytes", 0),
-    ] {
-        let said = page.get(gauge);
-        if said != truth as f64 {
-            wrong.push(format!("{gauge} says {said}, and it is {truth}"));
-        }
-    }
+    wrong.extend(relay.page().unsettled(binaries, phones));
     for what in wrong {
         book.history.violation("settled", what);
     }

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use futures_util::future::join_all;
 use relay_tests::{
     Attack, DAEMON_HEADERS, Daemon, HOST, Innocent, Launch, PHONE_HEADERS, Raw, Relay, Stream,
-    Transport, eventually, frame, json_of, tcp_from, tls,
+    Transport, eventually, exchange, frame, json_of, tcp_from, tls,
 };
 use socket2::{Domain, SockRef, Socket, Type};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -138,6 +138,35 @@ async fn five_thousand_half_open_handshakes_from_one_address() {
     assert!(full + rate >= 5_000 - let_in, "{full} + {rate}");
     assert_eq!(dropped(&relay, "all_full").await, 0);
     innocent.judge("5,000 half-open handshakes from one address");
+}
+
+/// Who is answered keeps its place until the answer has arrived. To make room then is no loss, and is not counted as one.
+#[tokio::test]
+async fn who_makes_room_when_it_is_answered_is_not_counted() {
+    let relay = Relay::start(&["--max-handshakes", "1"]).await;
+    let handshakes = "pyrycode_relay_handshakes";
+    // Behind the connection by which the harness looked whether it serves, which may have to make room for this one.
+    drop(relay.http("GET", "/livez", &[]).await);
+    relay.expect_metric(handshakes, 0.0).await;
+    let before = dropped(&relay, "all_full").await;
+    let request = format!("GET /nowhere HTTP/1.1\r\nHost: {HOST}\r\n\r\n");
+    for _ in 0..20 {
+        let mut answered = relay.connect().await;
+        assert_eq!(exchange(&mut answered, &request).await.status, 404);
+        // It has not closed yet, and the next one needs its place.
+        assert_eq!(relay.metric(handshakes).await, Some(1.0));
+        drop(relay.http("GET", "/livez", &[]).await);
+        drop(answered);
+    }
+    assert_eq!(dropped(&relay, "all_full").await, before);
+    let mut unanswered = Vec::new();
+    for _ in 0..3 {
+        unanswered.push(relay.tcp_from(Ipv4Addr::LOCALHOST).await);
+    }
+    eventually("two that made room", || async {
+        (dropped(&relay, "all_full").await == before + 2).then_some(())
+    })
+    .await;
 }
 
 /// A newcomer has as long as 500 others take to come. So as not to measure how fast this machine is,

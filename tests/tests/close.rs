@@ -1,7 +1,7 @@
 //! Close directives, close notices, and protocol errors.
 #![allow(clippy::unwrap_used, reason = "in a test, a panic is the report")]
 
-use relay_tests::{Daemon, Event, Relay, directive, frame, masked, op};
+use relay_tests::{Daemon, Event, Relay, directive, frame, json_of, masked, op};
 
 /// That no notice precedes the next phone's frame.
 async fn assert_nothing_pending(relay: &Relay, daemon: &mut Daemon) {
@@ -154,6 +154,36 @@ async fn what_was_sent_before_a_bare_fin_is_delivered() {
     }
     daemon.expect_notice(&conn_id, 1001).await;
     relay.expect_counts(1, 0).await;
+}
+
+/// Nor does it cost a slow reader the close that is due: an echo, or what it did wrong.
+#[tokio::test]
+async fn a_fin_behind_the_last_word_does_not_hide_the_close() {
+    let relay = Relay::start(&["--control-timeout", "60s", "--write-timeout", "60s"]).await;
+    let queued = "pyrycode_relay_queue_bytes";
+    let daemon = &mut relay.daemon("home").await;
+    let words = [
+        (masked(op::CLOSE, &4000u16.to_be_bytes()), 4000),
+        (masked(op::TEXT, b"no JSON"), 1007),
+        (masked(0x83, b""), 1002),
+    ];
+    for (last_word, code) in words {
+        let mut phone = relay.raw_phone("home", Some(4096)).await;
+        phone.send(&frame(1)).await;
+        let conn_id = daemon.expect_frame(&frame(1)).await;
+        // More than the kernels take.
+        relay.expect_metric(queued, 0.0).await;
+        while relay.metric(queued).await == Some(0.0) {
+            daemon.send_to(&conn_id, &json_of(200_000));
+            daemon.expect_alive().await;
+        }
+        phone.write(&last_word).await.unwrap();
+        phone.half_close().await;
+        daemon.expect_notice(&conn_id, code.into()).await;
+        daemon.expect_silence().await;
+        assert_eq!(phone.close_frame().await.0, code);
+        phone.expect_end().await;
+    }
 }
 
 #[tokio::test]

@@ -5,7 +5,8 @@ use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use relay_tests::{
-    Daemon, Event, Frame, Namespace, PATIENCE, Raw, Relay, frame, op, skipped, soon,
+    DAEMON_HEADERS, Daemon, Envelope, Event, Frame, Namespace, PATIENCE, Raw, Relay, data_envelope,
+    frame, masked, op, skipped, soon,
 };
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::io::{AsyncBufReadExt as _, BufReader, Lines};
@@ -40,11 +41,7 @@ async fn a_holder_on_a_dead_path_is_taken_over_within_the_dead_path_time() {
         Ok(tcp) => relay.over(tcp).await,
         Err(why) => return skipped(test, &why),
     };
-    let headers = [
-        &[("x-pyrycode-server", "home")],
-        relay_tests::DAEMON_HEADERS,
-    ]
-    .concat();
+    let headers = [&[("x-pyrycode-server", "home")], DAEMON_HEADERS].concat();
     let mut holder = Daemon(
         relay
             .upgrade_on(stream, "/v1/server", &headers)
@@ -153,18 +150,16 @@ async fn traffic_without_a_pong_is_no_proof_of_life() {
         let received: Frame = holder.read().await.unwrap().unwrap();
         if received.first == op::TEXT {
             let text = String::from_utf8(received.payload).unwrap();
-            break relay_tests::Envelope::parse(&text).conn_id;
+            break Envelope::parse(&text).conn_id;
         }
     };
     let asked = Instant::now();
     let _claimant = relay.daemon("home").await;
     let mut sent = 0;
-    let envelope = relay_tests::data_envelope(&conn_id, &frame(2));
+    let envelope = data_envelope(&conn_id, &frame(2));
     while relay.log.count("server_id_takeover", &[]) == 0 {
         // The write fails once the relay has cut the displaced holder; by then it is over.
-        let _ = holder
-            .write(&relay_tests::masked(op::TEXT, envelope.as_bytes()))
-            .await;
+        let _ = holder.write(&masked(op::TEXT, envelope.as_bytes())).await;
         sent += 1;
         tokio::time::sleep(Duration::from_millis(20)).await;
         assert!(
@@ -285,6 +280,69 @@ async fn a_waiting_claimants_frames_are_not_lost() {
         .log
         .wait("binary_forwarder_unmarshal_err", &[("server_id", "home")])
         .await;
+}
+
+/// A claimant that has given up does not take over: the slot goes to one that is still there, at once.
+#[tokio::test]
+async fn a_claimant_that_has_left_does_not_take_over() {
+    let relay = Relay::start(&["--probe-timeout", "2s"]).await;
+    let _holder = relay.raw_daemon("home").await;
+    let mut closing = relay.daemon("home").await;
+    closing.send("garbage, early");
+    closing.expect_alive().await;
+    closing.close(1000, "changed my mind");
+    closing.expect_echo(1000, "changed my mind").await;
+    let mut ended = relay.raw_daemon("home").await;
+    ended.half_close().await;
+    relay.raw_daemon("home").await.reset();
+    let mut faulty = relay.raw_daemon("home").await;
+    faulty.frame(op::LAST, b"").await;
+    assert_eq!(faulty.close_frame().await.0, 1002);
+    assert_eq!(relay.log.count("server_id_takeover", &[]), 0);
+    let mut patient = relay.daemon("home").await;
+    time_to_take_over(&relay, &mut patient, Instant::now()).await;
+    assert_eq!(relay.log.count("server_id_takeover", &[]), 1);
+    assert_eq!(relay.log.count("server_released", &[]), 0);
+    assert_eq!(relay.log.count("binary_forwarder_unmarshal_err", &[]), 0);
+}
+
+/// What waits with a claimant is bounded; what is not read before it holds the slot is read then, in order.
+#[tokio::test]
+async fn a_waiting_claimant_is_read_within_bounds() {
+    const MESSAGES: usize = 2_000;
+    let relay = Relay::start(&["--probe-timeout", "2s"]).await;
+    let headers = [
+        &[("x-pyrycode-server", "home"), ("x-pyrycode-instance", "it")],
+        DAEMON_HEADERS,
+    ]
+    .concat();
+    let mut holder = relay.raw("/v1/server", &headers, None).await;
+    let mut phone = relay.phone("home").await;
+    phone.send(&frame(0));
+    let conn_id = Envelope::parse(&holder.text().await).conn_id;
+    let proof = next_ping(&mut holder).await;
+    holder.frame(op::PONG, &proof).await;
+
+    let received = "pyrycode_relay_received_bytes_total{leg=\"binary\"}";
+    let before = relay.metric(received).await.unwrap();
+    let mut claimant = relay.raw("/v1/server", &headers, None).await;
+    let mut sent = 0;
+    for n in 0..MESSAGES {
+        let message = masked(op::TEXT, data_envelope(&conn_id, &frame(n)).as_bytes());
+        claimant.write(&message).await.unwrap();
+        sent += message.len();
+    }
+    phone.expect_silence().await;
+    let read = relay.metric(received).await.unwrap() - before;
+    assert!(
+        (10_000.0..140_000.0).contains(&read),
+        "{read} of {sent} were read"
+    );
+    assert!(sent > 150_000, "{sent}");
+    for n in 0..MESSAGES {
+        phone.expect_frame(&frame(n)).await;
+    }
+    assert_eq!(relay.log.count("server_resumed", &[]), 1);
 }
 
 /// A claimant that gives up while it waits leaves no trace.

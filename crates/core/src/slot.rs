@@ -112,7 +112,8 @@ pub enum Effect {
         /// How it got there.
         how: Claim,
     },
-    /// The claim waits until the holder is known to be alive or dead. Nothing is read from the claimant meanwhile.
+    /// The claim waits until the holder is known to be alive or dead. What the claimant sends meanwhile is for later;
+    /// should it end, that is [`Input::BinaryGone`].
     Probing {
         /// The claimant.
         conn: Conn,

@@ -128,9 +128,8 @@ impl Handle {
             remote,
             at: Instant::now(),
         };
-        self.0.door.enter(remote, true, |place| async move {
-            http::serve(site, socket, arrival).await;
-            drop(place);
+        self.0.door.enter(remote, true, |place| {
+            http::serve(site, socket, arrival, place)
         });
     }
 

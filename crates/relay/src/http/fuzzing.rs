@@ -70,7 +70,7 @@ pub async fn exchange<S: Transport>(socket: S, front: Front) -> Option<Upgraded<
         remote: front.peer,
         at: Instant::now(),
     };
-    let (agreed, socket, early) = super::exchange(site, socket, arrival).await?;
+    let (agreed, socket, early) = super::exchange(site, socket, arrival, || {}).await?;
     let peer = &agreed.seat.peer;
     Some(Upgraded {
         is_binary: agreed.endpoint == Endpoint::server,

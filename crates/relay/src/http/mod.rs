@@ -13,6 +13,7 @@ pub(crate) mod upgrade;
 
 use crate::config::{Config, Public};
 use crate::net::acme::Http01;
+use crate::net::door::Place;
 use crate::observe::log::{Event, Key, Quoted};
 use crate::observe::metrics::{Endpoint, Outcome, Refusal, Stage};
 use crate::phase::{Phase, Phases};
@@ -62,19 +63,27 @@ pub(crate) struct Arrival {
     pub(crate) at: Instant,
 }
 
-/// Serves the HTTP part of one accepted connection. Resolves when it is answered, has become a
-/// WebSocket (which runs in a task of its own), or took too long.
-pub(crate) async fn serve<S>(site: Arc<Site>, socket: S, arrival: Arrival)
+/// Serves the HTTP part of one accepted connection, which is at this place meanwhile. Resolves when it is answered, has
+/// become a WebSocket (which runs in a task of its own), or took too long.
+pub(crate) async fn serve<S>(site: Arc<Site>, socket: S, arrival: Arrival, mut place: Place)
 where
     S: crate::session::Transport,
 {
-    if let Some((agreed, socket, early)) = exchange(site, socket, arrival).await {
+    if let Some((agreed, socket, early)) =
+        exchange(site, socket, arrival, || place.answered()).await
+    {
         agreed.start(socket, early);
     }
 }
 
-/// The request and its answer. After a 101, what starts the session: the bare socket, and what was read beyond the request.
-async fn exchange<S>(site: Arc<Site>, socket: S, arrival: Arrival) -> Option<(Agreed, S, Bytes)>
+/// The request and its answer; `answered` is called before anything more is waited for. After a 101, what starts the
+/// session: the bare socket, and what was read beyond the request.
+async fn exchange<S>(
+    site: Arc<Site>,
+    socket: S,
+    arrival: Arrival,
+    answered: impl FnOnce(),
+) -> Option<(Agreed, S, Bytes)>
 where
     S: crate::session::Transport,
 {
@@ -86,9 +95,12 @@ where
         agreed: Cell::new(None),
     };
     let mut connection = site.http.serve_connection(TokioIo::new(socket), exchange);
-    let answered = poll_fn(|cx| connection.poll_without_shutdown(cx));
+    let answer = poll_fn(|cx| connection.poll_without_shutdown(cx));
     // Neither a slow client nor a broken request is worth a line: anyone can cause them at will.
-    let ended = timeout_at(deadline, answered).await;
+    let ended = timeout_at(deadline, answer).await;
+    if ended.is_ok() {
+        answered();
+    }
     let parts = connection.into_parts();
     let (socket, exchange) = (parts.io.into_inner(), parts.service);
     // One that is closed without a byte is fine: that is how load balancers look whether somebody listens.

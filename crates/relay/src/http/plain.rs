@@ -27,11 +27,12 @@ pub(crate) struct Times {
     pub(crate) whole: Duration,
 }
 
-/// Serves requests of one connection with `answer`.
+/// Serves the request of one connection with `answer`; `answered` is called before anything more is waited for.
 pub(crate) async fn exchange<S>(
     socket: S,
     times: Times,
     answer: impl Fn(&Request<Incoming>) -> Reply,
+    answered: impl FnOnce(),
 ) where
     S: AsyncRead + AsyncWrite + Unpin,
 {
@@ -44,10 +45,11 @@ pub(crate) async fn exchange<S>(
         .max_buf_size(super::MAX_HEAD_BYTES)
         .keep_alive(false)
         .serve_connection(TokioIo::new(socket), service);
-    let answered = poll_fn(|cx| connection.poll_without_shutdown(cx));
-    let ended = timeout(times.whole, answered).await;
+    let served = poll_fn(|cx| connection.poll_without_shutdown(cx));
+    let ended = timeout(times.whole, served).await;
     // Whoever breaks off, or is too slow, is on their own.
     if let Ok(ended) = ended {
+        answered();
         finish(connection.into_parts().io.into_inner(), ended).await;
     }
 }
@@ -67,9 +69,8 @@ pub(crate) async fn run<A>(
     listener::accept(&listener, &log, |socket, remote| {
         let answer = answer.clone();
         let peer = remote.ip().to_canonical();
-        door.enter(peer, known(peer), |place| async move {
-            exchange(socket, times, answer).await;
-            drop(place);
+        door.enter(peer, known(peer), |mut place| async move {
+            exchange(socket, times, answer, || place.answered()).await;
         });
     })
     .await;

@@ -44,6 +44,7 @@ struct Inner {
 pub(crate) struct Place {
     door: Arc<Door>,
     ticket: Ticket,
+    answered: bool,
 }
 
 /// How many may be on the way in.
@@ -152,6 +153,7 @@ impl Door {
         let place = Place {
             door: self.clone(),
             ticket,
+            answered: false,
         };
         let task = tokio::spawn(serve(place)).abort_handle();
         match self.lock().tasks.get_mut(&ticket) {
@@ -168,21 +170,21 @@ impl Door {
         if let Some(key) = &key
             && !inner.may_connect(self.clock.now(), key)
         {
-            self.dropped(&mut inner, Dropped::address_rate, peer);
+            self.dropped(&mut inner, Dropped::address_rate, Some(peer));
             return None;
         }
         inner.lobby.resize(self.room.places());
         match inner.lobby.enter(key) {
             Entry::Refused => {
-                self.dropped(&mut inner, Dropped::address_full, peer);
+                self.dropped(&mut inner, Dropped::address_full, Some(peer));
                 None
             }
             Entry::Entered { ticket, evicted } => {
-                if let Some(oldest) = evicted {
-                    if let Some(Some(task)) = inner.tasks.remove(&oldest) {
-                        task.abort();
-                    }
-                    self.dropped(&mut inner, Dropped::all_full, peer);
+                // Whether it lost anything by that, its place knows.
+                if let Some(oldest) = evicted
+                    && let Some(Some(task)) = inner.tasks.remove(&oldest)
+                {
+                    task.abort();
                 }
                 inner.tasks.insert(ticket, None);
                 Some(ticket)
@@ -190,7 +192,8 @@ impl Door {
         }
     }
 
-    fn dropped(&self, inner: &mut Inner, why: Dropped, peer: IpAddr) {
+    /// Counts a connection that is dropped before it was answered; `blamed` is the address that has too many.
+    fn dropped(&self, inner: &mut Inner, why: Dropped, blamed: Option<IpAddr>) {
         self.metrics.connections_dropped.inc(why);
         inner.unreported += 1;
         let now = self.clock.now();
@@ -200,9 +203,8 @@ impl Door {
             let reason = why.value();
             let mut fields: Vec<(Key, &dyn std::fmt::Display)> =
                 vec![(Key::Reason, &reason), (Key::Count, &count)];
-            // With all places taken, it is not the one who came that is to blame.
-            if why != Dropped::all_full {
-                fields.push((Key::Remote, &peer));
+            if let Some(blamed) = &blamed {
+                fields.push((Key::Remote, blamed));
             }
             self.log.write(Event::ConnectionsDropped, &fields);
         }
@@ -230,8 +232,13 @@ impl Place {
         } else {
             return true;
         };
-        door.dropped(&mut inner, why, client);
+        door.dropped(&mut inner, why, Some(client));
         false
+    }
+
+    /// The connection is answered, or will not be: if it has to make room from now on, nothing is lost by that.
+    pub(crate) fn answered(&mut self) {
+        self.answered = true;
     }
 }
 
@@ -239,6 +246,10 @@ impl Drop for Place {
     fn drop(&mut self) {
         let mut inner = self.door.lock();
         inner.lobby.leave(self.ticket);
-        inner.tasks.remove(&self.ticket);
+        let evicted = inner.tasks.remove(&self.ticket).is_none();
+        if evicted && !self.answered {
+            // With all places taken, nobody in particular is to blame.
+            self.door.dropped(&mut inner, Dropped::all_full, None);
+        }
     }
 }

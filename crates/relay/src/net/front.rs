@@ -68,18 +68,17 @@ impl Front {
             }
         }
         match &self.tls {
-            None => http::serve(self.site.clone(), socket, arrival).await,
+            None => http::serve(self.site.clone(), socket, arrival, place).await,
             Some(tls) => match timeout(limit, shake_hands(tls, socket)).await {
                 Ok(Ok(Some(stream))) => {
                     metrics.tls_handshakes.inc(tls::handshake_kind(&stream));
-                    http::serve(self.site.clone(), stream, arrival).await;
+                    http::serve(self.site.clone(), stream, arrival, place).await;
                 }
                 Ok(Ok(None)) => {}
                 // A failed handshake is not worth a line: anyone can cause one at will.
                 Ok(Err(_)) | Err(_) => metrics.handshake_failures.inc(Stage::tls),
             },
         }
-        drop(place);
     }
 }
 

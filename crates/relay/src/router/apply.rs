@@ -27,7 +27,7 @@ impl Router {
         let peer = |conn: &Conn| state.peers.get(conn).cloned();
         match effect {
             Effect::Claimed { conn, how } => self.claimed(state, server, *conn, *how),
-            // Its task waits for an order; nothing is read from it meanwhile.
+            // Its task waits for an order, and keeps what the claimant says.
             Effect::Probing { .. } => {}
             Effect::ClaimRefused { conn } => {
                 self.refused(server, peer(conn), Cause::AlreadyClaimed);

@@ -7,24 +7,40 @@ use super::{End, Flow, Handler};
 use crate::observe::log::{Event, Key};
 use crate::observe::metrics::{Direction, Metrics};
 use crate::router::Seat;
+use relay_core::limits::OUTBOX_ITEM_BYTES;
 use relay_core::{Overflow, Path};
 use relay_proto::close::Cause;
 use relay_proto::envelope::{self, Directive};
 use relay_proto::ws::{Opcode, Payload};
 use std::collections::VecDeque;
+use std::num::NonZero;
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+/// What a binary may have sent before its claim is decided; beyond that it is not read.
+const EARLY_BYTES: usize = 64 * 1024;
+
 /// The session of a binary, from its claim on.
 pub(crate) struct Binary {
     seat: Seat,
+    early: Option<Box<Early>>,
     /// The number of the last frame that was written to this connection.
     written: u64,
     /// Up to which number frames are known to have arrived by this connection.
     proven: u64,
     /// The number in the ping that is under way to prove more.
-    proving: Option<u64>,
+    proving: Option<NonZero<u64>>,
+}
+
+/// What a binary has said before its claim is decided. It is read so that its end does not go unnoticed, but heard
+/// only if it gets the slot.
+#[derive(Default)]
+struct Early {
+    /// Oldest first.
+    messages: Vec<Vec<u8>>,
+    /// What they are charged: their lengths, and as much for each as in an outbox.
+    bytes: usize,
 }
 
 /// An envelope without the borrow of its message.
@@ -38,6 +54,7 @@ impl Binary {
     pub(crate) fn new(seat: Seat) -> Self {
         Self {
             seat,
+            early: None,
             written: 0,
             proven: 0,
             proving: None,
@@ -90,14 +107,9 @@ impl Binary {
             close_code,
         })
     }
-}
 
-impl Handler for Binary {
-    fn metrics(&self) -> Option<&Metrics> {
-        Some(&self.seat.router.metrics)
-    }
-
-    fn message(&mut self, _opcode: Opcode, message: Payload<'_>) -> Result<Flow, Cause> {
+    /// Passes on what it says.
+    fn hear(&self, message: Payload<'_>) {
         let read_at = Stamp::sample(self.seat.router.clock);
         let Some(Addressed {
             phone,
@@ -105,7 +117,7 @@ impl Handler for Binary {
             close_code,
         }) = self.address(&message)
         else {
-            return Ok(Flow::Continue);
+            return;
         };
         let cost = frame.as_ref().map_or(0, ExactSizeIterator::len);
         let meaning = match close_code {
@@ -125,13 +137,44 @@ impl Handler for Binary {
                 phone.close(close_code.map_or(Cause::BacklogFull, Cause::DirectiveOverflow));
             }
         }
-        Ok(Flow::Continue)
+    }
+}
+
+impl Handler for Binary {
+    fn metrics(&self) -> Option<&Metrics> {
+        Some(&self.seat.router.metrics)
     }
 
-    /// Nothing ever keeps the relay from reading a binary: its pongs and frames for other phones
+    fn message(&mut self, _opcode: Opcode, message: Payload<'_>) -> Result<Flow, Cause> {
+        // Behind what is kept, also in the moment between the decision and the next wake-up.
+        if self.early.is_none() && self.seat.peer.was_admitted() {
+            self.hear(message);
+            return Ok(Flow::Continue);
+        }
+        let early = self.early.get_or_insert_default();
+        early.bytes += message.len() + OUTBOX_ITEM_BYTES;
+        early.messages.push(message.into_vec());
+        let full = early.bytes >= EARLY_BYTES;
+        Ok(if full { Flow::Pause } else { Flow::Continue })
+    }
+
+    /// Nothing ever keeps the relay from reading a binary that holds its slot: its pongs and frames for other phones
     /// must not wait for a slow one.
-    fn may_read(&mut self, _held_bytes: usize) -> usize {
-        usize::MAX
+    fn may_read(&mut self, held_bytes: usize) -> usize {
+        if self.seat.peer.was_admitted() {
+            return usize::MAX;
+        }
+        let early_bytes = self.early.as_ref().map_or(0, |early| early.bytes);
+        EARLY_BYTES.saturating_sub(early_bytes + held_bytes)
+    }
+
+    fn wake(&mut self) -> Result<(), Cause> {
+        if self.early.is_some() && self.seat.peer.was_admitted() {
+            for message in self.early.take().unwrap_or_default().messages {
+                self.hear(Payload::Owned(message));
+            }
+        }
+        Ok(())
     }
 
     fn probe_answered(&mut self, probe: u32) {
@@ -157,13 +200,13 @@ impl Handler for Binary {
         if self.proving.is_some() || self.written <= self.proven {
             return None;
         }
-        self.proving = Some(self.written);
-        self.proving
+        self.proving = NonZero::new(self.written);
+        self.proving.map(NonZero::get)
     }
 
     fn proof(&mut self, sequence: u64) {
         // Only what was asked: a peer cannot prove what it was never sent.
-        if self.proving == Some(sequence) {
+        if self.proving.is_some_and(|asked| asked.get() == sequence) {
             self.proving = None;
             self.proven = sequence;
             self.seat.peer.table.prove(sequence);
@@ -186,6 +229,7 @@ impl Handler for Binary {
     }
 
     fn left(&mut self, end: &End, unwritten: VecDeque<(Item, usize)>) {
+        self.early = None;
         if self.seat.peer.was_admitted() {
             self.seat
                 .log(Event::BinaryForwarderReadEnd, &[(Key::Err, &end.text())]);

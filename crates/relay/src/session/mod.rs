@@ -12,6 +12,7 @@ pub mod echo;
 pub(crate) mod item;
 pub(crate) mod peer;
 pub(crate) mod phone;
+mod read;
 mod run;
 pub(crate) mod stamp;
 pub(crate) mod tally;
@@ -153,8 +154,9 @@ pub(crate) struct Session<S, H> {
     write_blocked: bool,
     gather: Gather,
     turns: Turns,
-    admitted: bool,
     phase: Phase,
+    /// The peer's FIN came while our Close or our FIN was still to be sent: nothing is read until they are.
+    half_closed: bool,
     left: bool,
     /// Bytes that are read already: what came behind the HTTP request, or behind the message with
     /// which the handler wanted a pause.
@@ -200,8 +202,8 @@ impl<S: Transport, H: Handler> Session<S, H> {
             write_blocked: false,
             gather: Gather::default(),
             turns: Turns::default(),
-            admitted: false,
             phase: Phase::Open,
+            half_closed: false,
             left: false,
             early: Some(start.early).filter(|bytes| !bytes.is_empty()),
             farewell: None,
@@ -233,8 +235,7 @@ impl<S: Transport, H: Handler> Session<S, H> {
             check_path,
             admitted,
         } = orders;
-        if admitted && !self.admitted {
-            self.admitted = true;
+        if admitted {
             self.life.registered(now);
         }
         if self.phase == Phase::Open && probe.is_some() {
