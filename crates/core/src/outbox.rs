@@ -102,6 +102,25 @@ impl<T, B: Budget> Outbox<T, B> {
         popped
     }
 
+    /// Takes all that waits, as with [`pop`](Self::pop), and leaves the empty `room` in its place.
+    pub fn swap(&mut self, room: &mut VecDeque<(T, usize)>) {
+        debug_assert!(room.is_empty(), "what it holds was never charged");
+        std::mem::swap(&mut self.items, room);
+    }
+
+    /// Whether the next item needs more room than an idle outbox keeps.
+    pub fn outgrows_idle(&self) -> bool {
+        self.refusal.is_none()
+            && self.items.len() == self.items.capacity()
+            && self.items.len() <= limits::OUTBOX_KEPT_ITEMS
+    }
+
+    /// Goes on in `room`, which is empty. What it had before is freed.
+    pub fn move_to(&mut self, mut room: VecDeque<(T, usize)>) {
+        room.append(&mut self.items);
+        self.items = room;
+    }
+
     /// The oldest item.
     pub fn front(&self) -> Option<&T> {
         self.items.front().map(|(item, _)| item)

@@ -14,6 +14,7 @@ pub(crate) mod peer;
 pub(crate) mod phone;
 mod run;
 pub(crate) mod stamp;
+pub(crate) mod stock;
 pub(crate) mod tally;
 pub(crate) mod window;
 mod writer;
