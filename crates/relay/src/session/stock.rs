@@ -145,9 +145,13 @@ impl Stock {
         Some(buffer)
     }
 
-    /// A full stock is emptied first: it may be of lengths that nobody asks for any more.
+    /// A full stock takes nothing more, unless it has none of this class: then it is of lengths that nobody asks for any
+    /// more, and is emptied first.
     fn give_back(&mut self, class: Class, buffer: Vec<u8>) {
         if self.bytes + class.bytes() > STOCK_BYTES {
+            if !self.buffers[class.0].is_empty() {
+                return;
+            }
             self.buffers
                 .iter_mut()
                 .for_each(|buffers| *buffers = Vec::new());
@@ -208,6 +212,9 @@ mod tests {
                 .collect();
             drop(many);
             assert!(stocked_bytes() <= STOCK_BYTES);
+            if let Some(class) = Class::of(bytes) {
+                assert!(stocked_bytes() > STOCK_BYTES - class.bytes());
+            }
         }
         for capacity in (0..2 * RINGS).map(|n| 2 * n) {
             give_back(Ring::with_capacity(capacity));
