@@ -66,6 +66,14 @@ bench *args:
     cargo build --release --locked -p pyrycode-relay -p relay-bench
     target/release/relay-bench --relay target/release/pyrycode-relay {{args}}
 
+# Where the relay's processor time goes, as flame graphs in docs/images: just flame, or just flame 65536 lives
+flame *loads:
+    scripts/flame {{loads}}
+
+# Allocations and system calls of each frame: just counts, or just counts lives
+counts *loads:
+    scripts/counts {{loads}}
+
 # Serve as behind a reverse proxy
 serve *args:
     cargo run --release --locked -- --insecure-listen 127.0.0.1:8080 {{args}}

@@ -1,11 +1,12 @@
 //! Whole lives of connections: TCP, upgrade, registration, close handshake, end.
 
 use std::io::{self, Read as _, Write as _};
-use std::net::TcpStream;
+use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
 use crate::bench::{Bench, Scale};
 use crate::dial::{Dialler, Ids, Leg, turned_away};
+use crate::link::Link;
 use crate::machine::{Load, Process, Server, THIS, free_addr};
 use crate::poll::{Poll, now};
 use crate::report::{Row, Target};
@@ -56,12 +57,18 @@ pub(crate) fn run(bench: &Bench) -> io::Result<Vec<Row>> {
 /// Lives of phones at the relay.
 fn relay(bench: &Bench) -> io::Result<Lives> {
     let server = bench.subject.start(&[])?;
-    let mut dialler = Dialler::new(server.addr);
-    let ids = Ids::new("accepts");
-    let _binaries = dialler.upgraded(BINARIES, None, |index| ids.request(Leg::Binary, index))?;
-    let requests = (0..BINARIES).map(|index| ids.request(Leg::Phone, index));
-    let mut crowd = Crowd::new(dialler, requests.collect())?;
+    let (mut crowd, _binaries) = crowd(server.addr)?;
     crowd.measure(&server, &bench.scale)
+}
+
+/// Phones that are about to come and go at a relay, and their binaries.
+pub(crate) fn crowd(relay: SocketAddr) -> io::Result<(Crowd, Vec<Link>)> {
+    let mut dialler = Dialler::new(relay);
+    let ids = Ids::new("accepts");
+    let binaries = dialler.upgraded(BINARIES, None, |index| ids.request(Leg::Binary, index))?;
+    let requests = (0..BINARIES).map(|index| ids.request(Leg::Phone, index));
+    let crowd = Crowd::new(dialler, requests.collect())?;
+    Ok((crowd, binaries))
 }
 
 /// A server that answers the same bytes without looking at them, each connection with two writes. That is a floor of one
@@ -82,13 +89,15 @@ struct Life {
     closing: bool,
 }
 
-struct Crowd {
+/// As many lives at a time as there are places.
+pub(crate) struct Crowd {
     poll: Poll,
     dialler: Dialler,
     requests: Vec<Vec<u8>>,
     close: Box<[u8]>,
     lives: Vec<Life>,
-    ended: u64,
+    /// Lives that are over.
+    pub(crate) ended: u64,
 }
 
 impl Crowd {
@@ -104,10 +113,6 @@ impl Crowd {
     }
 
     fn measure(&mut self, server: &Server, scale: &Scale) -> io::Result<Lives> {
-        for index in 0..AT_ONCE {
-            let life = self.born(index)?;
-            self.lives.push(life);
-        }
         self.run(scale.warm_up)?;
         let (count, load) = server.cost(|| {
             let before = self.ended;
@@ -129,7 +134,12 @@ impl Crowd {
         })
     }
 
-    fn run(&mut self, time: Duration) -> io::Result<()> {
+    /// Goes on for this time.
+    pub(crate) fn run(&mut self, time: Duration) -> io::Result<()> {
+        while self.lives.len() < AT_ONCE {
+            let life = self.born(self.lives.len())?;
+            self.lives.push(life);
+        }
         let until = Instant::now() + time;
         let mut ready = Vec::new();
         loop {

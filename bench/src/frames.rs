@@ -2,6 +2,7 @@
 //! A phone's frame and the answer to it count as two.
 
 use std::io;
+use std::net::SocketAddr;
 
 use crate::bench::{Bench, Scale};
 use crate::dial::{Dialler, Ids, Leg};
@@ -93,10 +94,15 @@ pub(crate) fn run(bench: &Bench) -> io::Result<Vec<Row>> {
     Ok(rows)
 }
 
-/// Through the relay: phones and binaries, as in earnest.
+/// Through the relay.
 fn relay(bench: &Bench, bytes: usize) -> io::Result<Cost> {
     let server = bench.subject.start(&[])?;
-    let mut dialler = Dialler::new(server.addr);
+    measure(&server, &mut fleet(server.addr, bytes)?, &bench.scale)
+}
+
+/// Phones and binaries at a relay, as in earnest, with their first frames under way.
+pub(crate) fn fleet(relay: SocketAddr, bytes: usize) -> io::Result<Fleet> {
+    let mut dialler = Dialler::new(relay);
     let ids = Ids::new("frames");
     let binaries = dialler.upgraded(BINARIES, None, |index| ids.request(Leg::Binary, index))?;
     let phones = dialler.upgraded(PHONES, None, |index| {
@@ -110,7 +116,7 @@ fn relay(bench: &Bench, bytes: usize) -> io::Result<Cost> {
         let phone = fleet.add(link, Role::Phone)?;
         fleet.start(phone, IN_FLIGHT, u64::MAX)?;
     }
-    measure(&server, &mut fleet, &bench.scale)
+    Ok(fleet)
 }
 
 /// A relay can move only one of these frames with a pair of calls, because the next one goes to somebody else; the floor

@@ -23,6 +23,7 @@ mod html;
 mod idle;
 mod latency;
 mod link;
+mod load;
 mod machine;
 mod memory;
 mod peers;
@@ -43,13 +44,14 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use clap::builder::{PossibleValue, PossibleValuesParser};
 use clap::{Parser, Subcommand};
 use serde_json::json;
 
 use bench::{Bench, Scale};
+use load::Work;
 use machine::Usage;
 use progress::Progress;
 use report::{Absent, Row, Verdict};
@@ -207,9 +209,18 @@ struct Args {
     child: Option<Child>,
 }
 
-/// What this program is when it starts itself.
+/// What this program is when it starts itself, and when somebody else measures.
 #[derive(Debug, Subcommand)]
 enum Child {
+    /// Keep a relay busy that somebody else looks at, and say with how much
+    Load {
+        /// Where it is: ws://HOST:PORT
+        url: String,
+        /// A frame's size in bytes, or `lives` of connections
+        work: Work,
+        /// For so long
+        seconds: u64,
+    },
     /// Forward bytes from one address to another (what the relay is compared with)
     #[command(hide = true)]
     Floor {
@@ -241,6 +252,9 @@ enum Child {
 impl Child {
     fn run(&self) -> io::Result<()> {
         match self {
+            Self::Load { url, work, seconds } => {
+                load::run(subject::address(url)?, *work, Duration::from_secs(*seconds))
+            }
             Self::Floor {
                 listen,
                 dial,
@@ -383,6 +397,16 @@ mod tests {
         assert!(matches!(floor.child, Some(Child::Floor { .. })));
         let far = parse("relay-bench far 127.0.0.1:1").expect("valid");
         assert!(matches!(far.child, Some(Child::Far { .. })));
+        let load = parse("relay-bench load ws://127.0.0.1:1 4096 5").expect("valid");
+        assert!(matches!(
+            load.child,
+            Some(Child::Load {
+                work: Work::Frames(4096),
+                ..
+            })
+        ));
+        assert!(parse("relay-bench load ws://127.0.0.1:1 lives 5").is_ok());
+        assert!(parse("relay-bench load ws://127.0.0.1:1 life 5").is_err());
         let other = [
             "relay-bench",
             "--relay",

@@ -138,7 +138,8 @@ impl Subject {
 /// Stands for the address in `--relay-args`.
 const ADDR: &str = "{addr}";
 
-fn address(url: &str) -> io::Result<SocketAddr> {
+/// Of the relay that this URL names.
+pub(crate) fn address(url: &str) -> io::Result<SocketAddr> {
     let wrong = || io::Error::other(format!("{url} is no relay's address; write ws://HOST:PORT"));
     let host = url.strip_prefix("ws://").ok_or_else(wrong)?;
     let host = host.trim_end_matches('/');

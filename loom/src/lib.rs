@@ -37,6 +37,7 @@ mod session {
     pub(crate) mod item;
     pub(crate) mod peer;
     pub(crate) mod stamp;
+    pub(crate) mod stock;
     pub(crate) mod tally;
     pub(crate) mod window;
 }

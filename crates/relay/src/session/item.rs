@@ -2,6 +2,7 @@
 
 use super::peer::Peer;
 use super::stamp::Stamp;
+use super::stock::Buffer;
 use relay_core::limits::OUTBOX_ITEM_BYTES;
 use relay_proto::envelope;
 use relay_proto::ws::{ControlFrame, Opcode, Payload, data_header, text_header};
@@ -35,7 +36,7 @@ pub(crate) enum Meaning {
 /// The bytes of one WebSocket frame in up to three parts, written front to back.
 #[derive(Debug)]
 pub(crate) struct Item {
-    head: Vec<u8>,
+    head: Buffer,
     body: Vec<u8>,
     span: Range<usize>,
     tail: &'static [u8],
@@ -47,7 +48,7 @@ pub(crate) struct Item {
 }
 
 impl Item {
-    fn whole(head: Vec<u8>, meaning: Meaning) -> Self {
+    fn whole(head: Buffer, meaning: Meaning) -> Self {
         Self {
             head,
             body: Vec::new(),
@@ -65,7 +66,7 @@ impl Item {
     }
 
     pub(crate) fn control(frame: &ControlFrame) -> Self {
-        Self::whole(frame.to_vec(), Meaning::Control)
+        Self::whole(Buffer::concat([frame]), Meaning::Control)
     }
 
     /// The envelope of a phone's frame: `prefix`, the frame's own bytes, a closing brace.
@@ -74,7 +75,7 @@ impl Item {
         let header = text_header(length);
         let item = match frame {
             Payload::Owned(body) if body.len() > COPY_BYTES => Self {
-                head: [&header, prefix].concat(),
+                head: Buffer::concat([&header, prefix]),
                 span: 0..body.len(),
                 body,
                 tail: envelope::SUFFIX,
@@ -83,7 +84,7 @@ impl Item {
                 credit: None,
             },
             frame => {
-                let bytes = [&header, prefix, &frame, envelope::SUFFIX].concat();
+                let bytes = Buffer::concat([&header, prefix, &frame, envelope::SUFFIX]);
                 Self::whole(bytes, Meaning::Forwarded)
             }
         };
@@ -100,7 +101,7 @@ impl Item {
             // Moved only if it is most of its message: what is queued must not cost much more than it
             // is charged.
             Payload::Owned(body) if span.len() > COPY_BYTES.max(body.len() / 2) => Self {
-                head: header.to_vec(),
+                head: Buffer::concat([&header]),
                 body,
                 span,
                 tail: b"",
@@ -108,13 +109,13 @@ impl Item {
                 read_at: None,
                 credit: None,
             },
-            message => Self::whole([&header, &message[span]].concat(), meaning),
+            message => Self::whole(Buffer::concat([&header, &message[span]]), meaning),
         }
     }
 
     /// Nothing to write, only to do: a close directive without a frame.
     pub(crate) fn bare(meaning: Meaning) -> Self {
-        Self::whole(Vec::new(), meaning)
+        Self::whole(Buffer::default(), meaning)
     }
 
     /// A message of either kind, whole.
@@ -122,15 +123,18 @@ impl Item {
         let header = data_header(opcode, message.len());
         Self {
             span: 0..message.len(),
-            head: header.to_vec(),
+            head: Buffer::concat([&header]),
             body: message.into_vec(),
-            ..Self::whole(Vec::new(), meaning)
+            ..Self::whole(Buffer::default(), meaning)
         }
     }
 
     /// A text message to a binary that no phone sent.
     pub(crate) fn notice(text: &[u8]) -> Self {
-        Self::whole([&text_header(text.len()), text].concat(), Meaning::Notice)
+        Self::whole(
+            Buffer::concat([&text_header(text.len()), text]),
+            Meaning::Notice,
+        )
     }
 
     pub(crate) fn len(&self) -> usize {

@@ -15,6 +15,7 @@ pub(crate) mod phone;
 mod read;
 mod run;
 pub(crate) mod stamp;
+pub(crate) mod stock;
 pub(crate) mod tally;
 pub(crate) mod window;
 mod writer;

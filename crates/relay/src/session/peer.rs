@@ -7,6 +7,7 @@
 
 use super::budget::QueueBudget;
 use super::item::Item;
+use super::stock::{self, Ring};
 use super::tally::Tally;
 use super::window::Window;
 use crate::observe::metrics;
@@ -17,7 +18,6 @@ use relay_core::outbox::{Outbox, Overflow};
 use relay_core::{Conn, Millis, Sent};
 use relay_proto::close::Cause;
 use relay_proto::ws::Payload;
-use std::collections::VecDeque;
 use std::sync::{Arc, PoisonError};
 
 /// Bytes of a binary's outbox that phones' frames leave free: some thousand close notices.
@@ -105,6 +105,17 @@ pub(crate) struct Inner {
     pub(crate) idle: bool,
     /// The binary asked for the end of this phone: it wants no close notice.
     pub(crate) directed: bool,
+}
+
+impl Inner {
+    fn push(&mut self, item: Item, cost_bytes: usize) -> Result<(), Overflow> {
+        if self.outbox.outgrows_idle()
+            && let Some(room) = stock::ring()
+        {
+            self.outbox.move_to(room);
+        }
+        self.outbox.push(item, cost_bytes)
+    }
 }
 
 /// The shared half of a connection.
@@ -246,7 +257,7 @@ impl Peer {
         item: Item,
         cost_bytes: usize,
     ) -> Result<(), Overflow> {
-        let pushed = inner.outbox.push(item, cost_bytes);
+        let pushed = inner.push(item, cost_bytes);
         let wake = pushed.is_ok() && std::mem::take(&mut inner.idle);
         drop(inner);
         if wake {
@@ -272,7 +283,7 @@ impl Peer {
             return Some(Refused::Closed(frame));
         }
         if !inner.outbox.has_room(cost_bytes, NOTICE_BYTES)
-            || inner.outbox.push(item(frame), cost_bytes).is_err()
+            || inner.push(item(frame), cost_bytes).is_err()
         {
             return Some(Refused::Full);
         }
@@ -294,7 +305,7 @@ impl Peer {
     }
 
     /// These items, taken from the outbox before, are not written by this connection.
-    pub(crate) fn give_up(&self, items: &VecDeque<(Item, usize)>) {
+    pub(crate) fn give_up(&self, items: &Ring) {
         if !items.is_empty() {
             self.lock().outbox.written(cost_bytes(items));
         }

@@ -2,7 +2,7 @@
 
 use super::item::{Item, Meaning};
 use super::peer::Peer;
-use std::collections::VecDeque;
+use super::stock::{self, Ring};
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -23,7 +23,7 @@ const MAX_CONTROLS: usize = 16;
 /// Items on their way into the socket, oldest first.
 #[derive(Debug, Default)]
 pub(super) struct Writer {
-    items: VecDeque<(Item, usize)>,
+    items: Ring,
     /// Bytes of the oldest item that are written.
     offset: usize,
 }
@@ -49,6 +49,10 @@ impl Writer {
             return;
         }
         let mut inner = peer.lock();
+        if self.items.is_empty() && inner.outbox.len() <= BATCH_ITEMS {
+            inner.outbox.swap(&mut self.items);
+            return;
+        }
         let waiting = inner.outbox.len().min(BATCH_ITEMS - self.items.len());
         self.items.reserve(waiting);
         while self.items.len() < BATCH_ITEMS {
@@ -81,7 +85,7 @@ impl Writer {
 
     /// Gives up what is not on the wire. With `finish_item` an item that is written in part stays, so
     /// that the frame is completed; without, it is given up like the others.
-    pub(super) fn take(&mut self, finish_item: bool) -> VecDeque<(Item, usize)> {
+    pub(super) fn take(&mut self, finish_item: bool) -> Ring {
         let mut items = std::mem::take(&mut self.items);
         if finish_item && self.is_mid_item() {
             self.items.extend(items.pop_front());
@@ -110,7 +114,7 @@ impl Writer {
         self.offset -= front.len();
         let written = self.items.pop_front();
         if self.items.is_empty() && self.items.capacity() > KEPT_ITEMS {
-            self.items = VecDeque::new();
+            stock::give_back(std::mem::take(&mut self.items));
         }
         written
     }
