@@ -22,6 +22,9 @@ use crate::vocabulary::complaint;
 use crate::wire::{DAEMON_HEADERS, Headers, PHONE_HEADERS, SECRETS};
 use crate::{eventually, soon};
 
+/// Of the log, when a test fails.
+const PRINTED_LINES: usize = 60;
+
 /// A refused upgrade.
 #[derive(Debug)]
 pub struct Refused {
@@ -49,7 +52,12 @@ impl Drop for Relay {
         // It may have ended already; then there is nothing to kill.
         let _ = self.child.start_kill();
         if std::thread::panicking() {
-            eprintln!("--- the relay's log ---\n{}", self.log.lines().join("\n"));
+            let lines = self.log.lines();
+            // A flood's log would bury what failed.
+            let last = &lines[lines.len().saturating_sub(PRINTED_LINES)..];
+            let (last_count, count) = (last.len(), lines.len());
+            eprintln!("--- the last {last_count} of the {count} lines of the relay's log ---");
+            eprintln!("{}", last.join("\n"));
             return;
         }
         for line in self.log.lines() {

@@ -1,10 +1,6 @@
 //! Ten thousand slots with a hundred thousand phones, without their sockets.
 
 use super::slots::{Query, detail, page};
-use crate::clock::Clock;
-use crate::config::Config;
-use crate::observe::log::{Log, LogSettings};
-use crate::os::rlimit::Machine;
 use crate::router::{Router, Seat, SlotHash};
 use relay_core::{Millis, ServerId};
 use std::sync::Arc;
@@ -19,15 +15,7 @@ fn server(n: usize) -> ServerId {
 }
 
 fn crowded() -> (Arc<Router>, Vec<Seat>) {
-    let log = Log::start(LogSettings::silent());
-    let router = Router::new(
-        Config::default(),
-        Machine::look(),
-        Clock::start(),
-        log,
-        None,
-    );
-    let router = Arc::new(router);
+    let router = Router::silent();
     let mut seats = Vec::with_capacity(SLOTS * (1 + PHONES));
     for n in 0..SLOTS {
         let server = server(n);

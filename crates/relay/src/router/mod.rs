@@ -135,6 +135,14 @@ impl Router {
         }
     }
 
+    /// One with the defaults that logs nothing.
+    #[cfg(test)]
+    pub(crate) fn silent() -> Arc<Self> {
+        let log = Log::start(crate::observe::log::LogSettings::silent());
+        let (config, machine) = (Config::default(), Machine::look());
+        Arc::new(Self::new(config, machine, Clock::start(), log, None))
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
         // No code panics while it holds the lock; if one did, giving up the relay would be worse.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)

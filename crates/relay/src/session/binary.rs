@@ -108,6 +108,15 @@ impl Binary {
         })
     }
 
+    /// Passes on what it said before its claim was decided, if that was in its favour.
+    fn hear_early(&mut self) {
+        if self.early.is_some() && self.seat.peer.was_admitted() {
+            for message in self.early.take().unwrap_or_default().messages {
+                self.hear(Payload::Owned(message));
+            }
+        }
+    }
+
     /// Passes on what it says.
     fn hear(&self, message: Payload<'_>) {
         let read_at = Stamp::sample(self.seat.router.clock);
@@ -169,11 +178,7 @@ impl Handler for Binary {
     }
 
     fn wake(&mut self) -> Result<(), Cause> {
-        if self.early.is_some() && self.seat.peer.was_admitted() {
-            for message in self.early.take().unwrap_or_default().messages {
-                self.hear(Payload::Owned(message));
-            }
-        }
+        self.hear_early();
         Ok(())
     }
 
@@ -229,11 +234,53 @@ impl Handler for Binary {
     }
 
     fn left(&mut self, end: &End, unwritten: VecDeque<(Item, usize)>) {
-        self.early = None;
+        // Another thread may have let it in since its task last woke.
+        self.hear_early();
         if self.seat.peer.was_admitted() {
             self.seat
                 .log(Event::BinaryForwarderReadEnd, &[(Key::Err, &end.text())]);
         }
         self.seat.binary_gone(unwritten);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::router::Router;
+    use relay_core::{Instance, ServerId};
+
+    /// What a phone gets of a frame that a claimant sends and at once leaves. If the holder `leaves` between the two, the
+    /// claimant gets the slot, and as it resumes, the phone with it.
+    fn queued_bytes(leaves: bool) -> usize {
+        let router = Router::silent();
+        let server = ServerId::new("home");
+        let process = || Some(Instance::new(b"process"));
+        let claim = || router.claim(&server, String::new(), process(), "192.0.2.1");
+        let holder = claim();
+        let phone = router.phone_seat(&server, String::new(), "192.0.2.2");
+        phone.register();
+        let mut claimant = Binary::new(claim());
+        let conn_id = &phone.peer.conn_id;
+        let message = format!(r#"{{"conn_id":"{conn_id}","frame":{{"a":1}}}}"#);
+        let message = Payload::Owned(message.into_bytes());
+        assert_eq!(claimant.message(Opcode::Text, message), Ok(Flow::Continue));
+        assert_eq!(phone.peer.queued_bytes(), 0);
+        if leaves {
+            drop(holder);
+        }
+        let end = End {
+            cause: Cause::PeerClosed,
+            code: 1000,
+            detail: "closed",
+        };
+        claimant.left(&end, VecDeque::new());
+        phone.peer.queued_bytes()
+    }
+
+    #[test]
+    fn a_claimant_that_is_let_in_and_leaves_before_its_task_wakes_is_heard() {
+        assert!(queued_bytes(true) >= r#"{"a":1}"#.len());
+        assert_eq!(queued_bytes(false), 0);
     }
 }
