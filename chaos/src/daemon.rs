@@ -1,12 +1,11 @@
 //! A daemon, as a process of its own: it answers its phones, speaks by itself, and checks every frame and notice.
 
-use crate::report::{Event, Order, Report, Spoken, orders, tell};
+use crate::actor::{self, Actor, Next, wrong};
+use crate::report::{Event, Order, Report, Spoken, tell};
 use relay_client::{AfterDrop, DaemonEvent, DaemonLink, PingPolicy};
 use relay_sim::message::{Down, Session, Up};
-use relay_sim::rng::Rng;
 use std::collections::BTreeMap;
 use std::time::Duration;
-use tokio::time::{Instant, sleep_until};
 
 /// What a daemon is started with.
 #[derive(Clone, Debug, clap::Args)]
@@ -53,12 +52,10 @@ struct Known {
 struct Daemon {
     args: Args,
     link: DaemonLink,
-    rng: Rng,
-    connected: bool,
+    actor: Actor,
     connections: u64,
     frames: u64,
     sessions: BTreeMap<String, Known>,
-    hush: bool,
 }
 
 /// Runs until it is told to end.
@@ -76,16 +73,14 @@ pub(crate) async fn run(args: Args) {
     }
     let link = match builder.start() {
         Ok(link) => link,
-        Err(error) => return tell(&Event::Wrong(format!("cannot start: {error}"))),
+        Err(error) => return wrong(format!("cannot start: {error}")),
     };
     let daemon = Daemon {
         link,
-        rng: Rng::new(args.process),
-        connected: false,
+        actor: Actor::new(args.process, args.every_ms),
         connections: 0,
         frames: 0,
         sessions: BTreeMap::new(),
-        hush: args.every_ms == 0,
         args,
     };
     daemon.run().await;
@@ -93,32 +88,26 @@ pub(crate) async fn run(args: Args) {
 
 impl Daemon {
     async fn run(mut self) {
-        let mut orders = orders();
-        let mut next_send = Instant::now();
         loop {
-            tokio::select! {
-                order = orders.recv() => match order {
-                    Some(Order::Flood { phone, frames, pad }) => self.flood(phone, frames, pad).await,
-                    Some(Order::Hush) => self.hush = true,
-                    Some(Order::Speak) => self.hush = false,
-                    Some(Order::Report(number)) => tell(&Event::Report(number, self.report())),
-                    Some(Order::Mark(_)) => tell(&Event::Wrong("a daemon has no mark".into())),
-                    Some(Order::Quit) | None => return self.link.shutdown().await,
-                },
-                event = self.link.recv() => match event {
-                    Some(event) => self.take(event).await,
-                    None => return,
-                },
-                () = sleep_until(next_send), if self.connected && !self.hush => {
-                    let pause = self.rng.within(self.args.every_ms / 2..self.args.every_ms * 3 / 2);
-                    next_send = Instant::now() + Duration::from_millis(pause);
-                    let open: Vec<String> = self.open().map(|(conn_id, _)| conn_id.clone()).collect();
-                    if let Some(conn_id) = self.rng.choose(&open).cloned() {
-                        let pad = self.rng.time_ms(1..8_000).as_millis() as usize;
-                        self.say(&conn_id, None, pad).await;
-                    }
+            match self.actor.next(self.link.recv()).await {
+                Next::Event(Some(event)) => self.take(event).await,
+                Next::Event(None) => return,
+                Next::Speak => self.speak().await,
+                Next::Order(Order::Flood { phone, frames, pad }) => {
+                    self.flood(phone, frames, pad).await;
                 }
+                Next::Order(order) => wrong(format!("no order for a daemon: {order:?}")),
+                Next::Report(number) => tell(&Event::Report(number, self.report())),
+                Next::Quit => return self.link.shutdown().await,
             }
+        }
+    }
+
+    async fn speak(&mut self) {
+        let open: Vec<String> = self.open().map(|(conn_id, _)| conn_id.clone()).collect();
+        if let Some(conn_id) = self.actor.choose(&open) {
+            let pad = self.actor.pad(8_000);
+            self.say(conn_id, None, pad).await;
         }
     }
 
@@ -160,51 +149,39 @@ impl Daemon {
     async fn take(&mut self, event: DaemonEvent) {
         match event {
             DaemonEvent::Connected { .. } => {
-                self.connected = true;
                 self.connections += 1;
                 for known in self.sessions.values_mut() {
                     known.sent_before = known.sent;
                     known.over |= !self.args.resumable;
                 }
-                tell(&Event::Connected);
+                self.actor.connected();
             }
             DaemonEvent::Frame { conn_id, frame } => match Up::read(&frame) {
                 Some(up) => {
                     self.check(&conn_id, &up);
-                    let pad = self.rng.time_ms(1..2_000).as_millis() as usize;
+                    let pad = self.actor.pad(2_000);
                     self.say(&conn_id, Some(up.number), pad).await;
                 }
-                None => tell(&Event::Wrong(format!(
-                    "got what no phone sent: {}",
-                    String::from_utf8_lossy(&frame[..frame.len().min(200)])
-                ))),
+                None => actor::not_understood(&frame),
             },
             DaemonEvent::PhoneGone { conn_id, code } => {
                 // It may never have said anything.
                 if let Some(known) = self.sessions.get_mut(&conn_id) {
                     let session = known.session;
                     if std::mem::replace(&mut known.over, true) {
-                        tell(&Event::Wrong(format!("{session:?} ended twice")));
+                        wrong(format!("{session:?} ended twice"));
                     }
                     tell(&Event::Gone { session, code });
                 }
             }
-            DaemonEvent::Malformed { why } => tell(&Event::Wrong(format!("no envelope: {why}"))),
-            DaemonEvent::Disconnected { code, reason, .. } => {
-                self.connected = false;
-                tell(&Event::Lost { code, reason });
-            }
-            DaemonEvent::DialFailed { error, .. } => tell(&Event::Failed {
-                error: error.to_string(),
-            }),
-            DaemonEvent::Stopped { why } => tell(&Event::Stopped {
-                why: format!("{why:?}"),
-            }),
+            DaemonEvent::Malformed { why } => wrong(format!("no envelope: {why}")),
+            DaemonEvent::Disconnected { code, reason, .. } => self.actor.lost(code, reason),
+            DaemonEvent::DialFailed { error, .. } => actor::dial_failed(&error),
+            DaemonEvent::Stopped { why } => actor::stopped(why),
         }
     }
 
     fn check(&mut self, conn_id: &str, up: &Up) {
-        let wrong = |what: String| tell(&Event::Wrong(what));
         let session = up.session;
         self.frames += 1;
         if !self.sessions.contains_key(conn_id) {
@@ -261,7 +238,7 @@ impl Daemon {
             is_open: !known.over,
         });
         Report {
-            connected: self.connected,
+            connected: self.actor.connected,
             sessions: sessions.collect(),
             frames: self.frames,
             lost_down: 0,

@@ -3,13 +3,13 @@
 //! `relay-chaos` plays the scenarios, `relay-chaos soak` a mixed load for as long as you like. This program is
 //! executed once more for each daemon and phone, and to start a relay under limits.
 
+mod actor;
 mod book;
 mod crowd;
 mod daemon;
 mod group;
 mod health;
 mod launch;
-mod netns;
 mod peer;
 mod phone;
 mod proxy;

@@ -1,11 +1,10 @@
 //! A phone, as a process of its own: numbered frames, a fresh session on every connection, a check of all that comes.
 
-use crate::report::{Event, Order, Report, Spoken, orders, tell};
+use crate::actor::{self, Actor, Next, wrong};
+use crate::report::{Event, Order, Report, Spoken, tell};
 use relay_client::{App, Options, PhoneEvent, PhoneLink, PingPolicy};
 use relay_sim::message::{Down, Session, Up};
-use relay_sim::rng::Rng;
 use std::time::Duration;
-use tokio::time::{Instant, sleep_until};
 
 /// What a phone is started with.
 #[derive(Clone, Debug, clap::Args)]
@@ -37,10 +36,8 @@ pub(crate) struct Args {
 const SESSIONS: u64 = 1_000_000;
 
 struct Phone {
-    args: Args,
     link: PhoneLink,
-    rng: Rng,
-    connected: bool,
+    actor: Actor,
     session: Session,
     sent: u64,
     next: u64,
@@ -50,7 +47,6 @@ struct Phone {
     speaker: Option<u64>,
     /// A number, and the first frame sent since.
     mark: Option<(u64, u64)>,
-    hush: bool,
 }
 
 /// Runs until it is told to end.
@@ -76,12 +72,11 @@ pub(crate) async fn run(args: Args) {
     }
     let link = match builder.start() {
         Ok(link) => link,
-        Err(error) => return tell(&Event::Wrong(format!("cannot start: {error}"))),
+        Err(error) => return wrong(format!("cannot start: {error}")),
     };
     let phone = Phone {
         link,
-        rng: Rng::new(args.process),
-        connected: false,
+        actor: Actor::new(args.process, args.every_ms),
         session: (args.number, args.process * SESSIONS),
         sent: 0,
         next: 0,
@@ -89,41 +84,29 @@ pub(crate) async fn run(args: Args) {
         lost_down: 0,
         speaker: None,
         mark: None,
-        hush: args.every_ms == 0,
-        args,
     };
     phone.run().await;
 }
 
 impl Phone {
     async fn run(mut self) {
-        let mut orders = orders();
-        let mut next_send = Instant::now();
         loop {
-            tokio::select! {
-                order = orders.recv() => match order {
-                    Some(Order::Mark(number)) => {
-                        self.mark = Some((number, self.sent));
-                        if self.connected {
-                            self.say(40).await;
-                        }
-                    }
-                    Some(Order::Hush) => self.hush = true,
-                    Some(Order::Speak) => self.hush = false,
-                    Some(Order::Report(number)) => tell(&Event::Report(number, self.report())),
-                    Some(Order::Flood { .. }) => tell(&Event::Wrong("a phone has no flood".into())),
-                    Some(Order::Quit) | None => return self.link.shutdown().await,
-                },
-                event = self.link.recv() => match event {
-                    Some(event) => self.take(event).await,
-                    None => return,
-                },
-                () = sleep_until(next_send), if self.connected && !self.hush => {
-                    let pause = self.rng.within(self.args.every_ms / 2..self.args.every_ms * 3 / 2);
-                    next_send = Instant::now() + Duration::from_millis(pause);
-                    let pad = self.rng.time_ms(1..8_000).as_millis() as usize;
+            match self.actor.next(self.link.recv()).await {
+                Next::Event(Some(event)) => self.take(event).await,
+                Next::Event(None) => return,
+                Next::Speak => {
+                    let pad = self.actor.pad(8_000);
                     self.say(pad).await;
                 }
+                Next::Order(Order::Mark(number)) => {
+                    self.mark = Some((number, self.sent));
+                    if self.actor.connected {
+                        self.say(40).await;
+                    }
+                }
+                Next::Order(order) => wrong(format!("no order for a phone: {order:?}")),
+                Next::Report(number) => tell(&Event::Report(number, self.report())),
+                Next::Quit => return self.link.shutdown().await,
             }
         }
     }
@@ -142,36 +125,24 @@ impl Phone {
     async fn take(&mut self, event: PhoneEvent) {
         match event {
             PhoneEvent::Connected { .. } => {
-                self.connected = true;
                 self.session.1 += 1;
                 (self.sent, self.next, self.speaker) = (0, 0, None);
                 self.mark = self.mark.map(|(number, _)| (number, 0));
-                tell(&Event::Connected);
+                self.actor.connected();
                 // As the real ones: the handshake's first message goes out at once.
                 self.say(90).await;
             }
             PhoneEvent::Frame(frame) => match Down::read(&frame) {
                 Some(down) => self.check(&down),
-                None => tell(&Event::Wrong(format!(
-                    "got what no daemon sent: {}",
-                    String::from_utf8_lossy(&frame[..frame.len().min(200)])
-                ))),
+                None => actor::not_understood(&frame),
             },
-            PhoneEvent::Disconnected { code, reason, .. } => {
-                self.connected = false;
-                tell(&Event::Lost { code, reason });
-            }
-            PhoneEvent::DialFailed { error, .. } => tell(&Event::Failed {
-                error: error.to_string(),
-            }),
-            PhoneEvent::Stopped { why } => tell(&Event::Stopped {
-                why: format!("{why:?}"),
-            }),
+            PhoneEvent::Disconnected { code, reason, .. } => self.actor.lost(code, reason),
+            PhoneEvent::DialFailed { error, .. } => actor::dial_failed(&error),
+            PhoneEvent::Stopped { why } => actor::stopped(why),
         }
     }
 
     fn check(&mut self, down: &Down) {
-        let wrong = |what: String| tell(&Event::Wrong(what));
         let expected = self.next;
         self.next = down.number + 1;
         self.frames += 1;
@@ -202,12 +173,12 @@ impl Phone {
 
     fn report(&self) -> Report {
         Report {
-            connected: self.connected,
+            connected: self.actor.connected,
             sessions: vec![Spoken {
                 session: self.session,
                 sent: self.sent,
                 next: self.next,
-                is_open: self.connected,
+                is_open: self.actor.connected,
             }],
             frames: self.frames,
             lost_down: self.lost_down,

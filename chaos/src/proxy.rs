@@ -2,7 +2,7 @@
 //!
 //! Every peer has a proxy of its own, so a fault has an address. What the proxy takes from a socket its kernel has
 //! acknowledged: to the relay a black hole here looks like a peer that is stopped, not like a cable that is cut (that is
-//! what [`crate::netns`] is for).
+//! what [`relay_tests::Namespace`] is for).
 
 use crate::vandal::{Vandal, Vandalism};
 use socket2::SockRef;

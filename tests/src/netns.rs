@@ -10,7 +10,8 @@ use tokio::net::TcpStream;
 
 /// A network namespace with one veth pair to the host. Removed when dropped.
 pub struct Namespace {
-    name: String,
+    /// Its name, as `ip netns` knows it.
+    pub name: String,
     /// The host's address on the cable.
     pub host: Ipv4Addr,
 }
@@ -27,7 +28,7 @@ impl Namespace {
     pub fn new() -> Result<Self, String> {
         let pid = std::process::id();
         let name = format!("relay-test-{pid}");
-        // 10.128.0.0/9 in steps of a /30, by process: tests run as one process each.
+        // 10.128.0.0/9 in steps of a /30, by process: no process has two.
         let base = u32::from(Ipv4Addr::new(10, 128, 0, 0)) + (pid % 0x1f_ffff) * 4;
         let (host, guest) = (Ipv4Addr::from(base + 1), Ipv4Addr::from(base + 2));
         let link = format!("rt{pid}");
@@ -67,12 +68,18 @@ impl Namespace {
         TcpStream::from_std(stream).map_err(|e| e.to_string())
     }
 
-    /// Pulls the cable: from now on packets vanish both ways, and nobody is told.
+    /// The URL, from inside, of a relay on all addresses of the host.
+    pub fn url(&self, relay: SocketAddr) -> String {
+        format!("ws://{}:{}", self.host, relay.port())
+    }
+
+    /// Pulls the cable, or plugs it in. Packets vanish both ways meanwhile, and nobody is told.
     ///
-    /// # Panics
-    /// When the link can't be set down.
-    pub fn pull_the_cable(&self) {
-        ip(&format!("-n {} link set guest down", self.name)).expect("the link goes down");
+    /// # Errors
+    /// What the kernel or the system refused.
+    pub fn cable(&self, plugged: bool) -> Result<(), String> {
+        let state = if plugged { "up" } else { "down" };
+        ip(&format!("-n {} link set guest {state}", self.name))
     }
 }
 

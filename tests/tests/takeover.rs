@@ -50,7 +50,7 @@ async fn a_holder_on_a_dead_path_is_taken_over_within_the_dead_path_time() {
     );
     let mut phone = relay.phone("home").await;
     holder.hear(&mut phone).await;
-    namespace.pull_the_cable();
+    namespace.cable(false).expect("the cable is pulled");
 
     let asked = Instant::now();
     let mut claimant = relay.daemon("home").await;

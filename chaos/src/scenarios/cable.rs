@@ -3,11 +3,11 @@
 use super::Outcome;
 use crate::book::{Broken, Result, ensure};
 use crate::launch::PATIENCE;
-use crate::netns::Namespace;
 use crate::proxy::{Flow, Way};
 use crate::relay::Settings;
 use crate::stage::{Kind, Stage, Town};
 use crate::world::World;
+use relay_tests::Namespace;
 use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
@@ -49,7 +49,7 @@ pub(crate) async fn cut(world: World) -> Result<Outcome> {
     }
     stage.populate(&mut town).await?;
 
-    machine.cable(false)?;
+    machine.cable(false).map_err(Broken)?;
     let start = Instant::now();
     let mut next = stage.member(town.daemons[0].kind, "plain").await?;
     stage.start(&mut next)?;
@@ -66,13 +66,13 @@ pub(crate) async fn cut(world: World) -> Result<Outcome> {
         .await?;
     // Long enough for everybody there to have noticed by their own pings, and to be dialling.
     sleep(Duration::from_secs(12).saturating_sub(start.elapsed())).await;
-    machine.cable(true)?;
+    machine.cable(true).map_err(Broken)?;
     let back = stage.recover(&mut town, Duration::from_secs(40)).await?;
     let resumes = stage.relay.page().await?.get("resumes_total");
     ensure(resumes == 1.0, || format!("there were {resumes} resumes"))?;
     before.kill().await?;
 
-    machine.cable(false)?;
+    machine.cable(false).map_err(Broken)?;
     let start = Instant::now();
     let here = town.daemons[2].process;
     let session = stage.book.open().of(here).gone.len();
@@ -89,7 +89,7 @@ pub(crate) async fn cut(world: World) -> Result<Outcome> {
         )
         .await?;
     let ended = start.elapsed();
-    machine.cable(true)?;
+    machine.cable(true).map_err(Broken)?;
     stage.recover(&mut town, Duration::from_secs(60)).await?;
     let figures = stage.finish(town).await?;
     Ok(Outcome::Kept(format!(

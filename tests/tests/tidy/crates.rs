@@ -28,8 +28,8 @@ const USES: [(&str, &[&str]); 9] = [
             "relay-proto",
         ],
     ),
-    // For its messages, its chance and its reader of metrics.
-    ("relay-chaos", &["relay-client", "relay-sim"]),
+    // For the simulation's messages, its chance and its reader of metrics, and the tests' second host.
+    ("relay-chaos", &["relay-client", "relay-sim", "relay-tests"]),
     // Compiles files of the relay against loom.
     (
         "relay-loom",
