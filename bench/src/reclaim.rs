@@ -57,14 +57,23 @@ pub(crate) fn run(bench: &Bench) -> io::Result<Vec<Row>> {
         row("reclaim", percent, |run| &run.0).floor(floor.collect())
     };
     let resume = |percent: f64| row("resume", percent, |run| &run.2);
+    // Of the time to the last answer: the two take turns where one waits for the other.
+    let cpu = |whose: &str, times: fn(&Run) -> &(Vec<f64>, Load), part: fn(&Load) -> f64| {
+        let values = runs.iter().map(|run| part(&times(run).1) * 1e3);
+        Row::new(format!("… CPU of the {whose}"), "ms", values.collect())
+    };
     let target = Target::median(15.0, Some(8.0));
     Ok(vec![
         reclaim(50.0).published(28.0, 28.0),
         reclaim(99.0).published(63.0, 63.0).target(target),
+        cpu("relay", |run| &run.0, |load| load.server_s),
+        cpu("generator", |run| &run.0, |load| load.generator_s),
         resume(50.0),
         resume(99.0)
             .target(target)
             .note("the daemons lose their connections, not their sessions: only they dial again"),
+        cpu("relay", |run| &run.2, |load| load.server_s),
+        cpu("generator", |run| &run.2, |load| load.generator_s),
     ])
 }
 
