@@ -51,7 +51,7 @@ fn a_quick_run_covers_everything() {
         ("slow", 1),
         ("fairness", 2),
         ("accepts", 2),
-        ("reclaim", 4),
+        ("reclaim", 8),
         ("storm", 2),
         ("idle", 1),
         ("heartbeats", 1),

@@ -9,7 +9,7 @@ const FILE_LINES: usize = 500;
 const FUNCTION_LINES: usize = 60;
 
 /// Longer functions, and why they are not cut.
-const LONG: [(&str, &str, &str); 26] = [
+const LONG: [(&str, &str, &str); 25] = [
     ("crates/proto/src/close.rs", "row", TABLE),
     ("crates/relay/src/demo/play.rs", "perform", SCENARIO),
     ("crates/relay/src/router/apply.rs", "apply_one", TABLE),
@@ -24,11 +24,6 @@ const LONG: [(&str, &str, &str); 26] = [
         "tests/src/pebble.rs",
         "try_start",
         "a configuration file and its process",
-    ),
-    (
-        "tests/tests/abuse.rs",
-        "two_thousand_slow_readers",
-        SCENARIO,
     ),
     (
         "tests/tests/admin/look.rs",
