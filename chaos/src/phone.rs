@@ -58,7 +58,7 @@ pub(crate) async fn run(args: Args) {
     };
     let options = Options {
         message_bytes: 1 << 20,
-        ..Options::default()
+        ..Options::of(app)
     };
     let mut builder = PhoneLink::builder(&args.url, &args.server)
         .app(app)

@@ -5,7 +5,7 @@ use crate::book::{Book, Conn, Conns, How};
 use crate::net::{Dials, Host, Net};
 use crate::rng::Rng;
 use crate::traffic::Traffic;
-use relay_client::{ConnectError, Options, Stop};
+use relay_client::{App, ConnectError, Options, Stop};
 use std::time::Duration;
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::time::{Instant, sleep_until};
@@ -80,11 +80,11 @@ pub(crate) struct Home {
 }
 
 impl Home {
-    /// For a link that dials from here.
-    pub(crate) fn options(&self, dials: &Dials) -> Options {
+    /// For a link of this app that dials from here.
+    pub(crate) fn options(&self, app: App, dials: &Dials) -> Options {
         Options {
             dialer: Some(self.net.dialer(self.host, dials.clone())),
-            ..Options::default()
+            ..Options::of(app)
         }
     }
 }
@@ -179,19 +179,19 @@ impl Actor {
             }
             Order::Crash(away) => {
                 self.note(format!("crashes for {away:?}"));
-                self.ended(How::Killed);
+                self.leaves(How::Killed);
                 let (closes, exit) = (false, Exit::Again(away));
                 Some(Next::Leave { closes, exit })
             }
             Order::Quit(away) => {
                 self.note(format!("quits for {away:?}"));
-                self.ended(How::Quit);
+                self.leaves(How::Quit);
                 let (closes, exit) = (true, Exit::Again(away));
                 Some(Next::Leave { closes, exit })
             }
             Order::End => {
                 self.note("quits for good");
-                self.ended(How::Quit);
+                self.leaves(How::Quit);
                 let (closes, exit) = (true, Exit::End);
                 Some(Next::Leave { closes, exit })
             }
@@ -225,6 +225,15 @@ impl Actor {
     pub(crate) fn ended(&self, how: How) {
         let at_ms = self.book.history.ms();
         self.conns(|conns| conns.end(at_ms, how));
+    }
+
+    /// It ends, and with it what its link has dialled meanwhile: it need not have heard of that, but the relay has.
+    fn leaves(&self, how: How) {
+        self.ended(how.clone());
+        while let Some(dialled) = self.dials.next_connected() {
+            self.conns(|conns| conns.begin(Conn::of(dialled, u64::MAX)));
+            self.ended(how.clone());
+        }
     }
 
     /// Its link lost the connection.

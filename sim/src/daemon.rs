@@ -7,7 +7,7 @@ use crate::message::{Down, Session, Up};
 use crate::net::Dials;
 use crate::rng::Rng;
 use crate::traffic::Traffic;
-use relay_client::{AfterDrop, DaemonEvent, DaemonLink, Stop};
+use relay_client::{AfterDrop, App, DaemonEvent, DaemonLink, Stop};
 use std::collections::BTreeMap;
 use std::time::Duration;
 use tokio::sync::mpsc::UnboundedReceiver;
@@ -48,7 +48,7 @@ impl Process {
             false => AfterDrop::Wait,
         };
         let mut builder = DaemonLink::builder("ws://relay.test", &self.home.server_id)
-            .options(self.home.options(&dials))
+            .options(self.home.options(App::Daemon, &dials))
             .after_drop(after_drop)
             .ladder(ladder(&mut self.home.rng));
         if self.resumable {

@@ -5,7 +5,7 @@ use crate::backoff::ladder;
 use crate::message::{Down, Up};
 use crate::net::Dials;
 use crate::traffic::Traffic;
-use relay_client::{App, Options, PhoneEvent, PhoneLink};
+use relay_client::{App, PhoneEvent, PhoneLink};
 use std::time::Duration;
 use tokio::sync::mpsc::UnboundedReceiver;
 
@@ -25,14 +25,10 @@ impl Device {
         loop {
             let dials = Dials::default();
             let app = *self.home.rng.pick(&[App::Mobile, App::Desktop]);
-            let options = Options {
-                message_bytes: if app == App::Mobile { 131_072 } else { 1 << 20 },
-                ..self.home.options(&dials)
-            };
             let builder = PhoneLink::builder("ws://relay.test", &self.home.server_id);
             let builder = builder
                 .app(app)
-                .options(options)
+                .options(self.home.options(app, &dials))
                 .ladder(ladder(&mut self.home.rng));
             let Ok(link) = builder.start() else {
                 return book.history.violation(&name, "cannot start");

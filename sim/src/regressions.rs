@@ -1,11 +1,16 @@
 //! What the simulation has found once, each in the smallest world that shows it.
 
-use crate::book::Book;
+use crate::actor::{Actor, Next, Order, Who};
+use crate::book::{Book, How};
 use crate::history::History;
 use crate::net::{Dials, FOR_EVER, Host, Net, Path};
 use crate::relay::{Machine, config};
 use crate::rng::Rng;
-use relay_client::{DaemonEvent, DaemonLink, Endpoint, Ladder, Options, Received, Socket};
+use crate::traffic::Traffic;
+use relay_client::{
+    App, DaemonEvent, DaemonLink, Endpoint, Ladder, Options, PhoneEvent, PhoneLink, Received,
+    Socket,
+};
 use std::time::Duration;
 use tokio::time::{Instant, sleep, timeout};
 
@@ -173,4 +178,75 @@ async fn a_machine_that_was_throttled_twice_is_as_fast_as_before() {
     assert!(upgrade().await >= second);
     world.net.relieve(world.phone);
     assert_eq!(upgrade().await, before);
+}
+
+/// For how long a phone of this app keeps a connection whose relay takes nothing.
+async fn patience(app: App) -> Duration {
+    let world = Small::new();
+    let daemon =
+        DaemonLink::builder("ws://relay.test", "home").options(world.options(world.daemon));
+    let mut daemon = daemon.start().unwrap();
+    let connected = daemon.recv().await;
+    assert!(matches!(connected, Some(DaemonEvent::Connected { .. })));
+    let options = Options {
+        dialer: world.options(world.phone).dialer,
+        ..Options::of(app)
+    };
+    let phone = PhoneLink::builder("ws://relay.test", "home");
+    let mut phone = phone.app(app).options(options).start().unwrap();
+    let connected = phone.recv().await;
+    assert!(matches!(connected, Some(PhoneEvent::Connected { .. })));
+    let link = world.net.links()[1];
+    world.net.stall(link, 1, FOR_EVER);
+    let start = Instant::now();
+    let frame = format!("\"{}\"", "a".repeat(8_000));
+    for _ in 0..3 {
+        phone.send(frame.as_bytes()).await.unwrap();
+    }
+    let lost = phone.recv().await;
+    assert!(matches!(lost, Some(PhoneEvent::Disconnected { .. })));
+    start.elapsed()
+}
+
+/// The relay gives a daemon 10 s to take something. What its phones send meanwhile may not be taken either, and their
+/// apps do not lose patience before the relay does.
+#[tokio::test(start_paused = true)]
+async fn a_phone_has_more_patience_with_the_relay_than_the_relay_with_its_daemon() {
+    let mobile = patience(App::Mobile).await.as_secs();
+    assert!((15..20).contains(&mobile), "{mobile} s");
+    let desktop = patience(App::Desktop).await.as_secs();
+    // Then it says so, and waits 5 s for the answer.
+    assert!((30..=65).contains(&desktop), "{desktop} s");
+}
+
+/// A daemon dials, is let in, and crashes before its owner has heard of that. The relay has: it turns others away.
+#[tokio::test(start_paused = true)]
+async fn a_connection_that_its_owner_never_heard_of_is_in_the_book() {
+    let world = Small::new();
+    let book = Book::new(History::start());
+    let dials = Dials::default();
+    let options = Options {
+        dialer: Some(world.net.dialer(world.daemon, dials.clone())),
+        ..Options::default()
+    };
+    let daemon = DaemonLink::builder("ws://relay.test", "home").options(options);
+    let mut daemon = daemon.start().unwrap();
+    while world.relay.audit().unwrap().counts.binaries == 0 {
+        sleep(Duration::from_millis(10)).await;
+    }
+    let traffic = Traffic::new(Rng::new(1));
+    let who = Who::Daemon(1);
+    let mut actor = Actor::new(who, "daemon".to_owned(), book.clone(), dials, traffic);
+    let (orders, mut order) = tokio::sync::mpsc::unbounded_channel();
+    orders.send(Order::Crash(Duration::ZERO)).unwrap();
+    let next = actor.next(&mut order, daemon.recv()).await;
+    assert!(matches!(next, Next::Leave { .. }));
+    let conns = book.open().conns(who).clone();
+    let ends: Vec<_> = conns
+        .all
+        .iter()
+        .map(|conn| &conn.end.as_ref().unwrap().how)
+        .collect();
+    assert_eq!(ends, [&How::Killed]);
+    assert!(!conns.is_open);
 }

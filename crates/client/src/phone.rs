@@ -185,7 +185,7 @@ pub struct PhoneBuilder {
 
 impl PhoneBuilder {
     /// Which app to behave like: [`App::Mobile`] or [`App::Desktop`]. It decides what close codes
-    /// mean, the pings, the message limit (mobile 131,072 bytes, desktop 1 MiB) and what is refused (mobile:
+    /// mean, the pings, the timeouts and the message limit ([`Options::of`]) and what is refused (mobile:
     /// binary messages with 1003, other than JSON with 1002).
     pub fn app(mut self, app: App) -> Self {
         self.app = app;
@@ -252,18 +252,15 @@ impl PhoneBuilder {
         ];
         names.extend(self.token.map(|token| (headers::TOKEN, token)));
         names.extend(self.device_name.map(|name| (headers::DEVICE_NAME, name)));
-        let (ping, message_bytes) = match self.app {
-            App::Mobile => (PingPolicy::MOBILE, 131_072),
-            App::Daemon | App::Desktop => (PingPolicy::DAEMON, 1024 * 1024),
+        let ping = match self.app {
+            App::Mobile => PingPolicy::MOBILE,
+            App::Daemon | App::Desktop => PingPolicy::DAEMON,
         };
         let setup = Setup {
             app: self.app,
             endpoint: Endpoint::parse(&self.url)?.or_path(CLIENT_PATH),
             headers: names,
-            options: self.options.unwrap_or(Options {
-                message_bytes,
-                ..Options::default()
-            }),
+            options: self.options.unwrap_or_else(|| Options::of(self.app)),
             reconnect: Reconnect::new(self.app, self.ladder, AfterDrop::Wait),
             ping: self.ping.unwrap_or(ping),
             events: self.events,

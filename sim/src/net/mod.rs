@@ -267,6 +267,12 @@ impl Dials {
     pub(crate) fn next(&self) -> Dialled {
         self.lock().pop_front().unwrap_or_default()
     }
+
+    /// The oldest one that connected and of which the program's owner has not heard yet.
+    pub(crate) fn next_connected(&self) -> Option<Dialled> {
+        let mut dials = self.lock();
+        std::iter::from_fn(|| dials.pop_front()).find(|dialled| dialled.link.is_some())
+    }
 }
 
 /// One dial.

@@ -20,6 +20,7 @@ use tokio::time::{Instant, timeout};
 
 use self::stream::Stream;
 use crate::endpoint::Endpoint;
+use crate::policy::App;
 
 /// Bytes taken from the socket at once; a relayed frame is at most about 87 KB and mostly far less.
 const READ_BYTES: usize = 16 * 1024;
@@ -62,6 +63,29 @@ pub struct Options {
     pub tls: Option<Arc<tokio_rustls::rustls::ClientConfig>>,
 }
 
+impl Options {
+    /// As the app has them. The mobile app waits 15 s for a write, the desktop app for ever: it ends a connection by a pong
+    /// that does not come 30 s after a ping that was due within 30 s.
+    #[must_use]
+    pub fn of(app: App) -> Self {
+        let (connect_s, write_s, message_bytes) = match app {
+            App::Daemon => return Self::default(),
+            App::Mobile => (15, 15, 131_072),
+            App::Desktop => (10, 60, 1024 * 1024),
+        };
+        Self {
+            timeouts: Timeouts {
+                connect: Duration::from_secs(connect_s),
+                write: Duration::from_secs(write_s),
+                ..Timeouts::default()
+            },
+            message_bytes,
+            ..Self::default()
+        }
+    }
+}
+
+/// The daemon's.
 impl Default for Options {
     fn default() -> Self {
         Self {
