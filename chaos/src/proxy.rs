@@ -14,10 +14,13 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::tcp::{ReadHalf, WriteHalf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, watch};
-use tokio::time::{Instant, sleep, sleep_until};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 /// Taken from a socket at once. Four of these wait between the two sockets at most.
 const CHUNK: usize = 16 * 1024;
+
+/// Much longer than an answer of a peer that has nothing else to do.
+const SILENCE: Duration = Duration::from_millis(200);
 
 /// A direction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,6 +67,8 @@ struct Line {
 struct State {
     later: [Flow; 2],
     lines: Vec<Line>,
+    /// Bytes that came from either side, ever.
+    carried: watch::Sender<u64>,
 }
 
 /// The way of one peer. It ends, with its connections, when it is dropped.
@@ -120,6 +125,15 @@ impl Proxy {
         self.now(way, flow);
     }
 
+    /// Waits until nothing has come from either side for a while.
+    pub(crate) async fn silence(&self) {
+        let mut carried = {
+            let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+            state.carried.subscribe()
+        };
+        while let Ok(Ok(())) = timeout(SILENCE, carried.changed()).await {}
+    }
+
     /// RST to both ends of every connection.
     pub(crate) fn reset(&self) {
         self.end(End::Reset);
@@ -153,12 +167,24 @@ async fn carry(
     // Small frames must not wait for more of them.
     drop((peer.set_nodelay(true), relay.set_nodelay(true)));
     let (up_flow, down_flow, mut end) = enter(&state);
-    drop(state);
     let carried = {
+        let state = state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.carried.clone()
+    };
+    drop(state);
+    let ended = {
         let (from_peer, to_peer) = peer.split();
         let (from_relay, to_relay) = relay.split();
         let vandal = vandalism.map(Vandal::new);
-        let up = pump(Way::Up, from_peer, to_relay, up_flow, end.clone(), None);
+        let up = pump(
+            Way::Up,
+            from_peer,
+            to_relay,
+            up_flow,
+            end.clone(),
+            None,
+            carried.clone(),
+        );
         let down = pump(
             Way::Down,
             from_relay,
@@ -166,13 +192,14 @@ async fn carry(
             down_flow,
             end.clone(),
             vandal,
+            carried,
         );
         tokio::select! {
-            carried = async { tokio::try_join!(up, down) } => carried.is_ok(),
+            ended = async { tokio::try_join!(up, down) } => ended.is_ok(),
             _ = end.wait_for(|end| *end == End::Reset) => false,
         }
     };
-    if !carried {
+    if !ended {
         cut(&peer);
         cut(&relay);
     }
@@ -212,6 +239,7 @@ async fn pump(
     mut flow: watch::Receiver<Flow>,
     mut end: watch::Receiver<End>,
     mut vandal: Option<Vandal>,
+    carried: watch::Sender<u64>,
 ) -> io::Result<()> {
     let at_end = flow.clone();
     let (queue, mut waiting) = mpsc::channel::<(Instant, Vec<u8>)>(4);
@@ -219,6 +247,7 @@ async fn pump(
         let mut buffer = vec![0; CHUNK];
         loop {
             let n = from.read(&mut buffer).await?;
+            carried.send_modify(|bytes| *bytes += n as u64);
             let chunk = (Instant::now(), buffer[..n].to_vec());
             if n == 0 || queue.send(chunk).await.is_err() {
                 return io::Result::Ok(());
