@@ -166,11 +166,7 @@ async fn carry(
     };
     // Small frames must not wait for more of them.
     drop((peer.set_nodelay(true), relay.set_nodelay(true)));
-    let (up_flow, down_flow, mut end) = enter(&state);
-    let carried = {
-        let state = state.lock().unwrap_or_else(PoisonError::into_inner);
-        state.carried.clone()
-    };
+    let (up_flow, down_flow, mut end, carried) = enter(&state);
     drop(state);
     let ended = {
         let (from_peer, to_peer) = peer.split();
@@ -218,6 +214,7 @@ fn enter(
     watch::Receiver<Flow>,
     watch::Receiver<Flow>,
     watch::Receiver<End>,
+    watch::Sender<u64>,
 ) {
     let mut state = state.lock().unwrap_or_else(PoisonError::into_inner);
     state.lines.retain(|line| line.end.receiver_count() > 0);
@@ -228,7 +225,7 @@ fn enter(
         flows: [up, down],
         end,
     });
-    (up_flow, down_flow, ends)
+    (up_flow, down_flow, ends, state.carried.clone())
 }
 
 /// One direction, to its FIN. An error is a reset.

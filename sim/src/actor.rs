@@ -215,7 +215,9 @@ impl Actor {
 
     /// Its link is connected. The number of the connection in the network.
     pub(crate) fn connected(&self) -> u64 {
-        let conn = Conn::of(self.dials.next(), self.slow_until_ms);
+        let dialled = self.dials.next();
+        let slow = dialled.at_ms < self.slow_until_ms;
+        let conn = Conn::of(dialled, slow);
         let number = conn.dialled.number;
         self.conns(|conns| conns.begin(conn));
         number
@@ -231,7 +233,7 @@ impl Actor {
     fn leaves(&self, how: How) {
         self.ended(how.clone());
         while let Some(dialled) = self.dials.next_connected() {
-            self.conns(|conns| conns.begin(Conn::of(dialled, u64::MAX)));
+            self.conns(|conns| conns.begin(Conn::of(dialled, true)));
             self.ended(how.clone());
         }
     }

@@ -43,11 +43,11 @@ pub(crate) enum How {
 }
 
 impl Conn {
-    /// The connection that came of a dial. Until `slow_until_ms` its owner took nothing.
-    pub(crate) fn of(dialled: Dialled, slow_until_ms: u64) -> Self {
+    /// The connection that came of a dial. `slow`: its owner took nothing, for a while or at all.
+    pub(crate) fn of(dialled: Dialled, slow: bool) -> Self {
         Self {
-            slow: dialled.at_ms < slow_until_ms,
             dialled,
+            slow,
             proven_ms: None,
             end: None,
         }

@@ -8,8 +8,8 @@ use crate::relay::{Machine, config};
 use crate::rng::Rng;
 use crate::traffic::Traffic;
 use relay_client::{
-    App, DaemonEvent, DaemonLink, Endpoint, Ladder, Options, PhoneEvent, PhoneLink, Received,
-    Socket,
+    App, DaemonBuilder, DaemonEvent, DaemonLink, Endpoint, Ladder, Options, PhoneEvent, PhoneLink,
+    Received, Socket,
 };
 use std::time::Duration;
 use tokio::time::{Instant, sleep, timeout};
@@ -49,6 +49,16 @@ impl Small {
         }
     }
 
+    /// A daemon with these settings, when it is connected.
+    async fn daemon(&self, with: impl FnOnce(DaemonBuilder) -> DaemonBuilder) -> DaemonLink {
+        let daemon = DaemonLink::builder("ws://relay.test", "home");
+        let daemon = with(daemon.options(self.options(self.daemon)));
+        let mut daemon = daemon.start().unwrap();
+        let event = daemon.recv().await;
+        assert!(matches!(event, Some(DaemonEvent::Connected { .. })));
+        daemon
+    }
+
     async fn phone(&self) -> Socket {
         let endpoint = Endpoint::parse("ws://relay.test/v1/client").unwrap();
         let headers = [("x-pyrycode-server", "home"), ("user-agent", "test")];
@@ -64,14 +74,7 @@ impl Small {
 #[tokio::test(start_paused = true)]
 async fn a_phone_with_a_full_window_is_read_while_its_daemon_is_away() {
     let world = Small::new();
-    let daemon = DaemonLink::builder("ws://relay.test", "home")
-        .options(world.options(world.daemon))
-        .instance("process");
-    let mut daemon = daemon.start().unwrap();
-    assert!(matches!(
-        daemon.recv().await,
-        Some(DaemonEvent::Connected { .. })
-    ));
+    let mut daemon = world.daemon(|daemon| daemon.instance("process")).await;
     let mut phone = world.phone().await;
     phone.send_text(b"1").await.unwrap();
     assert!(matches!(
@@ -121,13 +124,9 @@ async fn a_phone_with_a_full_window_is_read_while_its_daemon_is_away() {
 #[tokio::test(start_paused = true)]
 async fn a_phone_that_has_left_leaves_no_gap_to_a_daemon_that_resumes() {
     let world = Small::new();
-    let daemon = DaemonLink::builder("ws://relay.test", "home")
-        .options(world.options(world.daemon))
-        .ladder(Ladder::fixed(Duration::ZERO))
-        .instance("process");
-    let mut daemon = daemon.start().unwrap();
-    let connected = daemon.recv().await;
-    assert!(matches!(connected, Some(DaemonEvent::Connected { .. })));
+    let at_once = Ladder::fixed(Duration::ZERO);
+    let with = |daemon: DaemonBuilder| daemon.ladder(at_once).instance("process");
+    let mut daemon = world.daemon(with).await;
     let mut phone = world.phone().await;
     phone.send_text(b"1").await.unwrap();
     let first = daemon.recv().await;
@@ -183,11 +182,7 @@ async fn a_machine_that_was_throttled_twice_is_as_fast_as_before() {
 /// For how long a phone of this app keeps a connection whose relay takes nothing.
 async fn patience(app: App) -> Duration {
     let world = Small::new();
-    let daemon =
-        DaemonLink::builder("ws://relay.test", "home").options(world.options(world.daemon));
-    let mut daemon = daemon.start().unwrap();
-    let connected = daemon.recv().await;
-    assert!(matches!(connected, Some(DaemonEvent::Connected { .. })));
+    let _daemon = world.daemon(|daemon| daemon).await;
     let options = Options {
         dialer: world.options(world.phone).dialer,
         ..Options::of(app)
@@ -249,4 +244,38 @@ async fn a_connection_that_its_owner_never_heard_of_is_in_the_book() {
         .collect();
     assert_eq!(ends, [&How::Killed]);
     assert!(!conns.is_open);
+}
+
+/// A phone says more than its daemon's slow path takes, and is read at that pace. The pong that the relay waits for is
+/// behind its frames, and must not be late for it.
+#[tokio::test(start_paused = true)]
+async fn a_phone_that_is_held_back_is_not_late_with_its_pong() {
+    const FRAMES: usize = 100;
+    let world = Small::new();
+    let mut daemon = world.daemon(|daemon| daemon).await;
+    let mut phone = world.phone().await;
+    let path = Path {
+        rate: 8_000,
+        ..PATH
+    };
+    world.net.throttle(world.daemon, path);
+    let start = Instant::now();
+    let frame = format!("\"{}\"", "a".repeat(8_000));
+    for _ in 0..FRAMES {
+        phone.queue_text(frame.as_bytes()).unwrap();
+    }
+    let mut arrived = 0;
+    while arrived < FRAMES {
+        tokio::select! {
+            event = daemon.recv() => {
+                assert!(matches!(event, Some(DaemonEvent::Frame { .. })), "{event:?}");
+                arrived += 1;
+            }
+            said = phone.recv() => {
+                assert!(!matches!(said, Ok(Received::Close { .. }) | Err(_)), "{said:?}");
+            }
+        }
+    }
+    // A ping goes out after 30 s, and has 30 s.
+    assert!(start.elapsed() > Duration::from_secs(90));
 }

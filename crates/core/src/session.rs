@@ -68,6 +68,8 @@ enum Phase {
         write_due: Millis,
         /// Nobody knows the round trip of the last ping yet.
         unmeasured: bool,
+        /// The peer is not read, so neither `pong_due` nor `read_due` counts.
+        held_back: bool,
     },
     /// Our Close is to be written, and is the last thing that is.
     Closing { due: Millis, peer_closed: bool },
@@ -90,6 +92,7 @@ impl Session {
                 read_due: Millis::NEVER,
                 write_due: Millis::NEVER,
                 unmeasured: false,
+                held_back: false,
             },
             last_ping: 0,
             awaited_ping: 0,
@@ -117,6 +120,28 @@ impl Session {
     pub fn message_finished(&mut self) {
         if let Phase::Open { read_due, .. } = &mut self.phase {
             *read_due = Millis::NEVER;
+        }
+    }
+
+    /// Whether the owner keeps from reading the peer. What it owes may wait behind what isn't read, so nothing of it is
+    /// late meanwhile; once it is read again, it has the whole time for each. May be repeated.
+    pub fn held_back(&mut self, now: Millis, held: bool) {
+        let Times {
+            pong_timeout,
+            read_deadline,
+            ..
+        } = self.times;
+        if let Phase::Open {
+            pong_due,
+            read_due,
+            held_back,
+            ..
+        } = &mut self.phase
+            && *held_back != held
+        {
+            *held_back = held;
+            restart(pong_due, now, pong_timeout);
+            restart(read_due, now, read_deadline);
         }
     }
 
@@ -157,10 +182,8 @@ impl Session {
     /// A message was written completely, and more wait: the next one has its own time.
     pub fn write_advanced(&mut self, now: Millis) {
         let limit = self.times.write_timeout;
-        if let Phase::Open { write_due, .. } = &mut self.phase
-            && *write_due != Millis::NEVER
-        {
-            *write_due = now.plus(limit.into());
+        if let Phase::Open { write_due, .. } = &mut self.phase {
+            restart(write_due, now, limit);
         }
     }
 
@@ -255,8 +278,16 @@ impl Session {
                 pong_due,
                 read_due,
                 write_due,
+                held_back,
                 unmeasured: _,
-            } => ping_at.min(pong_due).min(read_due).min(write_due),
+            } => {
+                let ours = ping_at.min(write_due);
+                if held_back {
+                    ours
+                } else {
+                    ours.min(pong_due).min(read_due)
+                }
+            }
             Phase::Closing { due, .. } | Phase::Waiting { due, .. } | Phase::Lingering { due } => {
                 due
             }
@@ -296,6 +327,7 @@ impl Session {
             read_due,
             write_due,
             unmeasured,
+            held_back,
         } = &mut self.phase
         else {
             return None;
@@ -303,11 +335,11 @@ impl Session {
         if *write_due <= now {
             return Some(self.cut());
         }
-        if *pong_due <= now {
+        if *pong_due <= now && !*held_back {
             *pong_due = Millis::NEVER;
             return Some(Action::Close(Cause::HeartbeatTimeout));
         }
-        if *read_due <= now {
+        if *read_due <= now && !*held_back {
             *read_due = Millis::NEVER;
             return Some(Action::Close(Cause::MessageTooSlow));
         }
@@ -352,6 +384,13 @@ impl Session {
 /// Starts a deadline that isn't running.
 fn start(due: &mut Millis, now: Millis, after_ms: u32) {
     if *due == Millis::NEVER {
+        *due = now.plus(after_ms.into());
+    }
+}
+
+/// Gives a deadline that is running its whole time again.
+fn restart(due: &mut Millis, now: Millis, after_ms: u32) {
+    if *due != Millis::NEVER {
         *due = now.plus(after_ms.into());
     }
 }

@@ -25,6 +25,8 @@ pub(crate) struct Totals {
     pub(crate) upgrades: [u64; 2],
     /// Answers with another status, by that.
     pub(crate) refusals: BTreeMap<String, u64>,
+    /// Requests that have no answer; in the end, those of peers that did not wait for it.
+    pub(crate) unanswered: u64,
     /// Bytes written behind the 101.
     pub(crate) sent_bytes: [u64; 2],
     /// Bytes read behind the request.
@@ -91,6 +93,7 @@ impl Tap {
         if let Some(end) = head_end(&self.request) {
             self.asked = true;
             self.early = (self.request.len() - end) as u64;
+            self.count(|totals| totals.unanswered += 1);
             if self.request.starts_with(b"GET /v1/server") {
                 self.leg = Leg::Binary;
             }
@@ -110,6 +113,7 @@ impl Tap {
         let head = std::mem::take(&mut self.response);
         let status = String::from_utf8_lossy(&head[9..12]).into_owned();
         let (leg, early) = (self.leg as usize, self.early);
+        self.count(|totals| totals.unanswered -= 1);
         if status != "101" {
             return self.count(|totals| *totals.refusals.entry(status).or_default() += 1);
         }

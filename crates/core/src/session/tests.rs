@@ -138,6 +138,39 @@ fn a_finished_message_has_no_deadline() {
 }
 
 #[test]
+fn a_peer_that_is_held_back_is_never_late() {
+    let mut session = registered();
+    session.expire(Millis(30_000));
+    session.message_started(Millis(40_000));
+    session.held_back(Millis(50_000), true);
+    assert_eq!(session.expire(Millis(60_000)), Some(Action::Ping(2)));
+    assert_eq!(session.expire(Millis(75_000)), None);
+    assert_eq!(session.deadline(), Some(Millis(90_000)), "the next ping");
+    session.held_back(Millis(80_000), false);
+    session.held_back(Millis(85_000), false);
+    assert_eq!(session.expire(Millis(90_000)), Some(Action::Ping(3)));
+    assert_eq!(session.expire(Millis(109_999)), None);
+    let mut silent = session.clone();
+    assert_eq!(
+        silent.expire(Millis(110_000)),
+        Some(Action::Close(Cause::HeartbeatTimeout))
+    );
+    session.pong(1);
+    assert_eq!(
+        session.expire(Millis(110_000)),
+        Some(Action::Close(Cause::MessageTooSlow))
+    );
+}
+
+#[test]
+fn being_read_again_makes_nothing_due_that_was_not() {
+    let mut session = open();
+    session.held_back(Millis(0), true);
+    session.held_back(Millis(1), false);
+    assert_eq!(session, open());
+}
+
+#[test]
 fn each_message_has_ten_seconds_to_be_written() {
     let mut session = open();
     session.write_blocked(Millis(0));
@@ -285,6 +318,7 @@ enum Event {
     Registered,
     Started,
     Finished,
+    HeldBack(bool),
     Pong(u32),
     Blocked,
     Advanced,
@@ -301,6 +335,7 @@ fn event() -> impl Strategy<Value = Event> {
         Just(Event::Registered),
         Just(Event::Started),
         Just(Event::Finished),
+        any::<bool>().prop_map(Event::HeldBack),
         (0u32..6).prop_map(Event::Pong),
         Just(Event::Blocked),
         Just(Event::Advanced),
@@ -319,6 +354,7 @@ fn apply(session: &mut Session, now: &mut Millis, event: &Event) {
         Event::Registered => session.registered(*now),
         Event::Started => session.message_started(*now),
         Event::Finished => session.message_finished(),
+        Event::HeldBack(held) => session.held_back(*now, held),
         Event::Pong(n) => session.pong(n),
         Event::Blocked => session.write_blocked(*now),
         Event::Advanced => session.write_advanced(*now),

@@ -20,6 +20,8 @@ pub(crate) struct Life {
     awaited: Option<(u32, Millis)>,
     unmeasured: bool,
     read_due: Option<Millis>,
+    /// Nothing is read from it: what it owes has time, and when it was due is not looked at.
+    held_back: bool,
     write_due: Option<Millis>,
     end: End,
     cause: Option<Cause>,
@@ -40,6 +42,8 @@ pub(crate) enum Event {
     Registered,
     MessageStarts,
     MessageEnds,
+    HeldBack,
+    ReadAgain,
     WriteBlocked,
     WriteAdvanced,
     WriteIdle,
@@ -67,6 +71,7 @@ impl Life {
             awaited: None,
             unmeasured: false,
             read_due: None,
+            held_back: false,
             write_due: None,
             end: End::Open,
             cause: None,
@@ -81,8 +86,9 @@ impl Life {
         match self.end {
             End::Open => {
                 let pong_due = self.awaited.map(|(_, due)| due);
-                let dues = [self.ping_at, pong_due, self.read_due, self.write_due];
-                dues.into_iter().flatten().min()
+                let owed = [pong_due, self.read_due].map(|due| due.filter(|_| !self.held_back));
+                let ours = [self.ping_at, self.write_due];
+                ours.into_iter().chain(owed).flatten().min()
             }
             End::Closing { due, .. } | End::Waiting { due, .. } | End::Lingering { due } => {
                 Some(due)
@@ -148,6 +154,16 @@ impl Life {
         self.end = End::Lingering { due };
     }
 
+    /// What it owes has its whole time again.
+    fn read_again(&mut self) {
+        self.session.held_back(self.now, false);
+        self.held_back = false;
+        let pong_due = self.now.plus(self.policy.pong_timeout_ms);
+        self.awaited = self.awaited.map(|(first, _)| (first, pong_due));
+        let read_due = self.now.plus(self.policy.read_deadline_ms);
+        self.read_due = self.read_due.map(|_| read_due);
+    }
+
     fn pong(&mut self, last: bool) -> Result<(), Rule> {
         let number = match self.awaited {
             Some((first, _)) if !last => first,
@@ -193,7 +209,7 @@ impl Life {
                     _ => None,
                 };
                 rule(
-                    is_due(due),
+                    is_due(due) && !self.held_back,
                     "a connection is closed for what is late, when it is",
                 )?;
                 self.close(cause)
@@ -224,10 +240,12 @@ impl Life {
         session.pong(first.wrapping_sub(1));
         session.pong(self.last_ping + 1);
         let mut measured = session.round_trip_ms(self.now, self.last_ping + 1);
+        session.held_back(self.now, self.held_back);
         if !self.is_open() {
             session.registered(self.now);
             session.message_started(self.now);
             session.message_finished();
+            session.held_back(self.now, !self.held_back);
             session.pong(self.last_ping);
             session.write_blocked(self.now);
             session.write_advanced(self.now);
@@ -260,6 +278,11 @@ impl Model for Life {
                 Event::Registered,
                 Event::MessageStarts,
                 Event::MessageEnds,
+                if self.held_back {
+                    Event::ReadAgain
+                } else {
+                    Event::HeldBack
+                },
                 Event::WriteBlocked,
                 Event::WriteAdvanced,
                 Event::WriteIdle,
@@ -289,6 +312,11 @@ impl Model for Life {
                 self.session.message_finished();
                 self.read_due = None;
             }
+            Event::HeldBack => {
+                self.session.held_back(now, true);
+                self.held_back = true;
+            }
+            Event::ReadAgain => self.read_again(),
             Event::WriteBlocked => {
                 self.session.write_blocked(now);
                 self.write_due = self.write_due.or(after(self.policy.write_timeout_ms));
@@ -328,15 +356,19 @@ impl Model for Life {
     fn key(&self) -> Result<u128, Rule> {
         let mut digest = Digest::new(self.now, 0);
         self.session.hash(&mut digest);
+        // Whether anything is unanswered, and whether the last ping is all that is.
         let behind = self
             .awaited
             .map_or(0, |(first, _)| self.last_ping - first + 1);
-        digest.word(behind.into());
+        digest.word(behind.min(2).into());
         digest.word((self.last_ping > 0).into());
         Ok(digest.key())
     }
 
     fn quiet(&self) -> Option<Event> {
+        if self.held_back && self.is_open() {
+            return Some(Event::ReadAgain);
+        }
         let due = self.session.deadline()?;
         Some(if due <= self.now {
             Event::Timers

@@ -226,6 +226,13 @@ pub(crate) const MUTATIONS: &[Mutation] = &[
         breaks: "what is stale, early, repeated or invented changes nothing",
     },
     Mutation {
+        what: "a peer that is not read is late all the same",
+        file: SESSION,
+        right: "if *pong_due <= now && !*held_back {",
+        wrong: "if *pong_due <= now {",
+        breaks: "a connection is closed for what is late, when it is",
+    },
+    Mutation {
         what: "a second cause sends a second Close",
         file: SESSION,
         right: "if !self.is_open() {\n            return None;\n        }\n        self.cause",

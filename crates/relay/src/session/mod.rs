@@ -84,7 +84,8 @@ pub(crate) trait Handler: Send + Unpin + 'static {
     /// A complete message. `Err`: close the connection for this cause.
     fn message(&mut self, opcode: Opcode, payload: Payload<'_>) -> Result<Flow, Cause>;
 
-    /// How many bytes may be read now, when `held_bytes` of an incomplete message are kept already.
+    /// How many bytes may be read now, when `held_bytes` of an incomplete message are kept already. With 0 the peer is
+    /// held back: its deadlines wait until it is read again.
     fn may_read(&mut self, held_bytes: usize) -> usize;
 
     /// Called at each wake-up, before anything is read.

@@ -25,10 +25,11 @@ impl<S: Transport, H: Handler> Session<S, H> {
         let allowed = match self.phase {
             Phase::Done => return None,
             Phase::Closing { .. } | Phase::Finishing if self.half_closed => return None,
-            Phase::Open => self
-                .handler
-                .may_read(self.decoder.held_bytes())
-                .min(turn_bytes),
+            Phase::Open => {
+                let allowed = self.handler.may_read(self.decoder.held_bytes());
+                self.life.held_back(now, allowed == 0);
+                allowed.min(turn_bytes)
+            }
             _ => turn_bytes,
         };
         if allowed == 0 {
