@@ -7,7 +7,7 @@ use tokio::time::Instant;
 /// How often a link pings the relay, and how long it waits for the pong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PingPolicy {
-    /// From the connection's start to the first ping, and from one ping to the next.
+    /// From the connection's start to the first ping, and from one ping to the next. With [`Duration::MAX`] there are none.
     pub every: Duration,
     /// A ping not answered for this long ends the connection.
     pub timeout: Duration,
@@ -24,6 +24,12 @@ impl PingPolicy {
         every: Duration::from_secs(20),
         timeout: Duration::from_secs(20),
     };
+}
+
+/// `wait` after `now`; at most a century, so that the sum is a moment.
+pub(crate) fn after(now: Instant, wait: Duration) -> Instant {
+    const CENTURY: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
+    now + wait.min(CENTURY)
 }
 
 /// What the timer asks for.
@@ -48,7 +54,7 @@ impl Keepalive {
         Self {
             policy,
             count: 0,
-            ping_at: now + policy.every,
+            ping_at: after(now, policy.every),
             dead_at: None,
         }
     }
@@ -66,8 +72,8 @@ impl Keepalive {
             return Due::Dead;
         }
         self.count = self.count.wrapping_add(1);
-        self.ping_at = now + self.policy.every;
-        self.dead_at = Some(now + self.policy.timeout);
+        self.ping_at = after(now, self.policy.every);
+        self.dead_at = Some(after(now, self.policy.timeout));
         Due::Ping(self.count.to_string())
     }
 
@@ -97,5 +103,17 @@ mod tests {
         keepalive.pong(b"");
         assert_eq!(keepalive.fire(at(89)), Due::Nothing);
         assert_eq!(keepalive.fire(at(90)), Due::Dead);
+    }
+
+    #[test]
+    fn who_wants_no_pings_has_none() {
+        let start = Instant::now();
+        let never = PingPolicy {
+            every: Duration::MAX,
+            timeout: Duration::MAX,
+        };
+        let mut keepalive = Keepalive::new(never, start);
+        let year = Duration::from_secs(365 * 24 * 60 * 60);
+        assert_eq!(keepalive.fire(start + year), Due::Nothing);
     }
 }

@@ -12,7 +12,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::backoff::{Next, Reconnect};
 use crate::endpoint::{Endpoint, EndpointError};
-use crate::keepalive::{Due, Keepalive, PingPolicy};
+use crate::keepalive::{Due, Keepalive, PingPolicy, after};
 use crate::policy::{App, Verdict};
 use crate::socket::{ConnectError, Options, Received, Socket, SocketError, sendable};
 
@@ -42,7 +42,7 @@ pub enum SendError {
     /// kept for the next one: its peers know nothing of this one's sessions.
     #[error("the link is not connected")]
     NotConnected,
-    /// The frame is not one JSON value; the relay would end the connection or drop the message.
+    /// The frame is not one JSON value in UTF-8; the relay would end the connection or drop the message.
     #[error("the frame is not JSON: {0}")]
     NotJson(String),
 }
@@ -184,6 +184,7 @@ impl Sender {
 
 /// Refuses what a relay would refuse.
 pub(crate) fn check_json(frame: &[u8]) -> Result<(), SendError> {
+    std::str::from_utf8(frame).map_err(|error| SendError::NotJson(error.to_string()))?;
     json::validate(frame).map_err(|error| SendError::NotJson(error.to_string()))
 }
 
@@ -327,7 +328,10 @@ impl Task {
             epoch: self.epoch,
         });
         loop {
-            let blocked = socket.blocked_since().unwrap_or_else(Instant::now) + write_timeout;
+            let blocked = after(
+                socket.blocked_since().unwrap_or_else(Instant::now),
+                write_timeout,
+            );
             let timer = keepalive.deadline().min(blocked);
             let room = socket.queued_bytes() < OUTPUT_BYTES;
             tokio::select! {
@@ -353,7 +357,7 @@ impl Task {
                 },
                 () = sleep_until(timer) => {
                     let now = Instant::now();
-                    if socket.blocked_since().is_some_and(|since| now >= since + write_timeout) {
+                    if socket.blocked_since().is_some_and(|since| now - since >= write_timeout) {
                         return End::Broken(SocketError::WriteTimeout { after: write_timeout }.to_string());
                     }
                     match keepalive.fire(now) {

@@ -2,8 +2,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use relay_client::testing::Script;
-use relay_client::{PhoneEvent, PhoneLink};
+use relay_client::testing::{Script, Seen};
+use relay_client::{PhoneEvent, PhoneLink, SendError};
 use std::time::Duration;
 
 /// Far less than until anything else happens on a connection whose peer is silent: a ping, after 20 s.
@@ -31,4 +31,18 @@ async fn a_sender_waits_for_the_socket_and_for_nothing_else() {
     };
     let both = async { tokio::join!(sent, read) };
     tokio::time::timeout(SOON, both).await.expect("all is sent");
+}
+
+/// The relay would end a daemon's connection, and with it every phone's session, for one such frame.
+#[tokio::test]
+async fn what_is_not_utf8_is_not_sent() {
+    let relay = Script::start().await.unwrap();
+    let mut phone = PhoneLink::builder(&relay.url(), "home").start().unwrap();
+    let mut peer = relay.accept().await.unwrap();
+    let connected = phone.recv().await;
+    assert!(matches!(connected, Some(PhoneEvent::Connected { .. })));
+    let refused = phone.send(b"\"\xff\"").await;
+    assert!(matches!(refused, Err(SendError::NotJson(_))), "{refused:?}");
+    phone.send("\"\u{ff}\"".as_bytes()).await.unwrap();
+    assert_eq!(peer.recv().await, Some(Seen::Message("\"\u{ff}\"".into())));
 }

@@ -1,5 +1,6 @@
 //! One WebSocket connection in the client's role: no reconnecting, no policy.
 
+mod output;
 mod stream;
 mod upgrade;
 
@@ -18,6 +19,7 @@ use tokio::io::{AsyncRead as _, AsyncWrite as _, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout};
 
+use self::output::Output;
 use self::stream::Stream;
 use crate::endpoint::Endpoint;
 use crate::policy::App;
@@ -187,16 +189,9 @@ pub struct Socket {
     timeouts: Timeouts,
     input: Vec<u8>,
     taken: usize,
-    output: Vec<u8>,
-    written: usize,
-    /// The reply to the newest ping. It replaces an older one that is still waiting, so a flood
-    /// of pings costs no memory.
-    pong: Option<Vec<u8>>,
+    output: Output,
     must_flush: bool,
     blocked_since: Option<Instant>,
-    /// The code to answer the peer's Close with (1005: with an empty one).
-    close_answer: Option<u16>,
-    close_sent: bool,
 }
 
 impl Socket {
@@ -238,13 +233,9 @@ impl Socket {
             timeouts: options.timeouts,
             input,
             taken: 0,
-            output: Vec::new(),
-            written: 0,
-            pong: None,
+            output: Output::default(),
             must_flush: false,
             blocked_since: None,
-            close_answer: None,
-            close_sent: false,
         })
     }
 
@@ -278,10 +269,7 @@ impl Socket {
     /// # Errors
     /// Only if the operating system has no randomness for the mask.
     pub fn queue_text(&mut self, payload: &[u8]) -> Result<(), SocketError> {
-        if !self.close_sent {
-            ws::client::masked_text(payload, mask_key()?, &mut self.output);
-        }
-        Ok(())
+        Ok(self.output.text(payload)?)
     }
 
     /// Takes a ping to be sent as [`queue_text`](Self::queue_text) does.
@@ -289,13 +277,13 @@ impl Socket {
     /// # Errors
     /// Only if the operating system has no randomness for the mask.
     pub fn queue_ping(&mut self, payload: &[u8]) -> Result<(), SocketError> {
-        self.queue_control(ws::Control::Ping, payload)
+        Ok(self.output.ping(payload)?)
     }
 
     /// Bytes taken but not yet handed to the operating system.
     #[must_use]
     pub fn queued_bytes(&self) -> usize {
-        self.output.len() - self.written
+        self.output.len()
     }
 
     /// Since when a write has made no progress; `None` if none is blocked.
@@ -331,7 +319,7 @@ impl Socket {
         let within = self.timeouts.close;
         let mut answer = None;
         let handshake = async {
-            self.queue_close(code, reason)?;
+            self.output.close(code, reason)?;
             loop {
                 if let Received::Close { code, reason } = self.recv().await? {
                     answer = Some((code, reason));
@@ -341,24 +329,6 @@ impl Socket {
         // However it ends, by the peer's FIN, an error or the timeout: the connection is over.
         let _: Result<Result<(), SocketError>, _> = timeout(within, handshake).await;
         answer
-    }
-
-    fn queue_close(&mut self, code: u16, reason: &str) -> Result<(), SocketError> {
-        if self.close_sent {
-            return Ok(());
-        }
-        if !ws::client::masked_close(code, reason, mask_key()?, &mut self.output) {
-            self.queue_control(ws::Control::Close, b"")?;
-        }
-        self.close_sent = true;
-        Ok(())
-    }
-
-    fn queue_control(&mut self, control: ws::Control, payload: &[u8]) -> Result<(), SocketError> {
-        if !self.close_sent {
-            ws::client::masked_control(control, payload, mask_key()?, &mut self.output);
-        }
-        Ok(())
     }
 
     /// As [`recv`](Self::recv), or only the writing half of it when `read` is false. `None`: of `room` bytes or more that were
@@ -392,7 +362,7 @@ impl Socket {
                 Ok(None) => {}
                 Err(error) => {
                     // Tell the peer why, as far as that goes without waiting.
-                    self.queue_close(error.close_code(), "")?;
+                    self.output.close(error.close_code(), "")?;
                     let _ = self.poll_write_out(cx)?;
                     return Poll::Ready(Err(error.into()));
                 }
@@ -420,14 +390,14 @@ impl Socket {
                         Opcode::Binary => Received::Binary(bytes),
                     }));
                 }
-                Some(Event::Ping(payload)) => self.pong = Some(payload.to_vec()),
+                Some(Event::Ping(payload)) => self.output.answer_ping(&payload),
                 Some(Event::Pong(payload)) => return Ok(Some(Received::Pong(payload.to_vec()))),
                 Some(Event::Close(frame)) => {
                     let (code, reason) = match frame {
                         Some(frame) => (Some(frame.code), frame.reason().to_owned()),
                         None => (None, String::new()),
                     };
-                    self.close_answer = Some(code.unwrap_or(1005));
+                    self.output.answer_close(code.unwrap_or(1005));
                     return Ok(Some(Received::Close { code, reason }));
                 }
             }
@@ -453,31 +423,21 @@ impl Socket {
         }
     }
 
-    /// Writes what waits: messages in their order, then the answer to a ping or a close.
+    /// Writes what waits.
     fn poll_write_out(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), SocketError>> {
         loop {
-            if self.written == self.output.len() {
-                self.output.clear();
-                self.written = 0;
-                if let Some(payload) = self.pong.take() {
-                    self.queue_control(ws::Control::Pong, &payload)?;
-                }
-                if let Some(code) = self.close_answer.take() {
-                    self.queue_close(code, "")?;
-                }
-            }
-            if self.written == self.output.len() {
+            let bytes = self.output.unwritten()?;
+            if bytes.is_empty() {
                 break;
             }
-            let rest = &self.output[self.written..];
-            let Poll::Ready(count) = Pin::new(&mut self.stream).poll_write(cx, rest) else {
+            let Poll::Ready(count) = Pin::new(&mut self.stream).poll_write(cx, bytes) else {
                 self.blocked_since.get_or_insert_with(Instant::now);
                 return Poll::Pending;
             };
-            self.written += match count? {
+            match count? {
                 0 => return Poll::Ready(Err(io::Error::from(io::ErrorKind::WriteZero).into())),
-                count => count,
-            };
+                count => self.output.wrote(count),
+            }
             self.blocked_since = None;
             self.must_flush = true;
         }
@@ -487,11 +447,4 @@ impl Socket {
         }
         Poll::Ready(Ok(()))
     }
-}
-
-/// A fresh, unpredictable mask for each frame (RFC 6455 §5.3).
-fn mask_key() -> Result<[u8; 4], SocketError> {
-    let mut key = [0; 4];
-    getrandom::fill(&mut key).map_err(|_| io::Error::other("no randomness"))?;
-    Ok(key)
 }
