@@ -217,6 +217,13 @@ impl Raw {
         self.stream.shutdown().await.expect("the FIN is sent");
     }
 
+    /// Sends FIN, on TLS without its close alert.
+    pub fn bare_fin(&mut self) {
+        let socket = socket2::SockRef::from(self.stream.socket());
+        let sent = socket.shutdown(std::net::Shutdown::Write);
+        sent.expect("the FIN is sent");
+    }
+
     /// Ends the connection by a reset.
     pub fn reset(self) {
         let socket = socket2::SockRef::from(self.stream.socket());

@@ -167,7 +167,8 @@ async fn a_fin_behind_the_last_word_does_not_hide_the_close() {
         (masked(op::TEXT, b"no JSON"), 1007),
         (masked(0x83, b""), 1002),
     ];
-    for (last_word, code) in words {
+    let alerts = [true, false, true];
+    for ((last_word, code), alert) in words.into_iter().zip(alerts) {
         let mut phone = relay.raw_phone("home", Some(4096)).await;
         phone.send(&frame(1)).await;
         let conn_id = daemon.expect_frame(&frame(1)).await;
@@ -178,7 +179,10 @@ async fn a_fin_behind_the_last_word_does_not_hide_the_close() {
             daemon.expect_alive().await;
         }
         phone.write(&last_word).await.unwrap();
-        phone.half_close().await;
+        match alert {
+            true => phone.half_close().await,
+            false => phone.bare_fin(),
+        }
         daemon.expect_notice(&conn_id, code.into()).await;
         daemon.expect_silence().await;
         assert_eq!(phone.close_frame().await.0, code);

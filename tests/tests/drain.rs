@@ -4,7 +4,7 @@
 
 use std::time::{Duration, Instant};
 
-use relay_tests::{Event, Launch, Peer, Relay, eventually, within};
+use relay_tests::{Event, Launch, Peer, Relay, eventually, op, within};
 use rustix::process::Signal;
 use tokio::net::TcpStream;
 
@@ -156,6 +156,24 @@ async fn a_second_signal_ends_the_drain_at_once() {
         let took = began.elapsed();
         assert!(took < Duration::from_secs(15), "{took:?}");
     }
+}
+
+/// The holder goes with the relay, not because it is dead: who waits for its slot does not take over from it.
+#[tokio::test]
+async fn a_claimant_that_waits_is_closed_at_once_and_takes_nothing_over() {
+    let mut relay = Launch::new(&["--drain", "3s", "--probe-timeout", "60s"])
+        .start()
+        .await;
+    let mut silent = relay.raw_daemon("home").await;
+    let claimant = relay.daemon("home").await;
+    let asked = silent.read().await.unwrap().unwrap();
+    assert_eq!(asked.first, op::PING);
+    relay.terminate();
+    closed(claimant.0).await;
+    silent.expect_close(1001, "shutting down").await;
+    assert_eq!(relay.exited().await.code(), Some(0));
+    relay.log.ended().await;
+    assert_eq!(relay.log.count("server_id_takeover", &[]), 0);
 }
 
 /// While it lasts, the daemon and the phones that are still there go on as ever.

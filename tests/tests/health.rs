@@ -1,9 +1,9 @@
 //! Is it alive, is it ready: on the public listener, on one of its own, and by `healthcheck`.
 #![allow(clippy::unwrap_used, reason = "in a test, a panic is the report")]
 
-use relay_tests::{Launch, Relay, Response, Transport, eventually, free_port};
+use relay_tests::{Launch, Relay, Response, Stream, Transport, eventually, free_port};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 
 const HEALTH: &str = "--health-listen";
 
@@ -49,6 +49,27 @@ async fn the_public_listener_says_that_it_lives_and_is_ready() {
     }
     for path in ["/livez/", "/ready"] {
         assert_eq!(relay.http("GET", path, &[CLOSE]).await.status, 404);
+    }
+}
+
+/// As `nc -N` does, and health checks written in a hurry: who has said all, and ends its half of the connection, waits for
+/// the answer.
+#[tokio::test]
+async fn a_client_that_has_said_all_is_answered() {
+    let relay = ready(Launch::new(&[])).await;
+    let request = b"GET /healthz HTTP/1.1\r\nHost: relay\r\n\r\n";
+    for address in [relay.addr(), relay.listener(HEALTH)] {
+        for _ in 0..20 {
+            let mut client = match address == relay.addr() {
+                true => relay.connect().await,
+                false => Stream::Plain(TcpStream::connect(address).await.unwrap()),
+            };
+            client.write_all(request).await.unwrap();
+            client.shutdown().await.unwrap();
+            let mut answer = String::new();
+            client.read_to_string(&mut answer).await.unwrap();
+            assert!(answer.starts_with("HTTP/1.1 200 "), "{answer:?}");
+        }
     }
 }
 

@@ -87,6 +87,26 @@ async fn phones_that_left_meanwhile_are_noticed_after_their_frames() {
     daemon.expect_silence().await;
 }
 
+/// With it, the last connection of the server-id is gone; what is known of its frames is not.
+#[tokio::test]
+async fn the_only_phone_leaves_meanwhile_and_its_frames_are_delivered() {
+    let relay = Relay::start(&[]).await;
+    let (mut phone, conn_id) = away(&relay, HOME).await;
+    for n in 0..5 {
+        phone.send(&frame(n));
+    }
+    phone.close(1000, "");
+    phone.expect_echo(1000, "").await;
+    relay.expect_counts(0, 0).await;
+
+    let mut daemon = relay.daemon_with("home", HOME).await;
+    for n in 0..5 {
+        daemon.expect_frame_from(&conn_id, &frame(n)).await;
+    }
+    daemon.expect_notice(&conn_id, 1000).await;
+    daemon.expect_silence().await;
+}
+
 /// A phone that dials while a resumable daemon is away is one the daemon never heard of: it is
 /// parked, and the daemon hears its first frame as from any new phone.
 #[tokio::test]

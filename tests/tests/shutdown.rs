@@ -2,9 +2,11 @@
 
 use std::time::{Duration, Instant};
 
-use relay_tests::{Relay, eventually, frame};
+use relay_tests::{Launch, Relay, eventually, frame, op};
 use rustix::process::Signal;
 use tokio::net::TcpStream;
+
+const HEALTH: &str = "--health-listen";
 
 #[tokio::test]
 async fn c78_everyone_gets_1001_and_the_program_exits_0() {
@@ -114,6 +116,28 @@ async fn the_drain_ends_at_its_timeout_whatever_peers_do() {
         "it was given its time: {took:?}"
     );
     assert!(took < Duration::from_secs(8), "{took:?}");
+    relay.log.wait("drain incomplete", &[]).await;
+}
+
+/// A service manager that passes on a signal which the process group has already is no reason to cut anybody's close.
+#[tokio::test]
+async fn only_a_third_signal_ends_the_wait_for_the_closes() {
+    let patient = ["--shutdown-timeout", "120s", "--close-timeout", "120s"];
+    let mut relay = Launch::new(&patient).listener(HEALTH).start().await;
+    let mut daemon = relay.raw_daemon("home").await;
+    let _silent = relay.raw_daemon("away").await;
+    relay.terminate();
+    let (code, reason) = daemon.close_frame().await;
+    assert_eq!((code, &*reason), (1001, "shutting down"));
+    relay.terminate();
+    // It goes on to wait: what is asked after the signal is answered.
+    for _ in 0..20 {
+        assert_eq!(relay.http_of(HEALTH, "/readyz").await.status, 503);
+    }
+    daemon.frame(op::CLOSE, &code.to_be_bytes()).await;
+    daemon.expect_end().await;
+    relay.terminate();
+    assert_eq!(relay.exited().await.code(), Some(0));
     relay.log.wait("drain incomplete", &[]).await;
 }
 

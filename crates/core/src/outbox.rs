@@ -73,13 +73,20 @@ impl<T, B: Budget> Outbox<T, B> {
     /// Whether an item of `bytes` bytes would be accepted now and leave `spare_bytes` of the outbox's own budget free.
     /// If so, its share of the common budget is drawn: with [`limits::QUEUE_SPARE_BYTES`] of the spare ones at most.
     pub fn has_room(&mut self, bytes: usize, spare_bytes: usize) -> bool {
-        let charged_bytes = self.charged_bytes.saturating_add(cost_bytes(bytes));
-        let covered_bytes = charged_bytes
+        let covered_bytes = self
+            .charged_with(bytes)
             .saturating_add(self.held_bytes())
             .saturating_add(spare_bytes.min(limits::QUEUE_SPARE_BYTES));
-        self.refusal.is_none()
-            && charged_bytes.saturating_add(spare_bytes) <= self.budget_bytes
-            && self.share.cover(covered_bytes)
+        self.refusal.is_none() && self.fits(bytes, spare_bytes) && self.share.cover(covered_bytes)
+    }
+
+    /// Whether the outbox's own budget allows an item of `bytes` bytes, and `spare_bytes` beside it.
+    pub const fn fits(&self, bytes: usize, spare_bytes: usize) -> bool {
+        self.charged_with(bytes).saturating_add(spare_bytes) <= self.budget_bytes
+    }
+
+    const fn charged_with(&self, bytes: usize) -> usize {
+        self.charged_bytes.saturating_add(cost_bytes(bytes))
     }
 
     /// `bytes` of a message from the same peer are kept until it is complete. They count in the common budget as if they

@@ -128,7 +128,7 @@ pub enum Cause {
     MessageTooBig,
     /// A message wasn't complete in time.
     MessageTooSlow,
-    /// The message's beginning finds no room: too much is queued or half received in the whole relay.
+    /// A message, or its beginning, finds no room: too much is queued or half received in the whole relay.
     Overloaded,
     /// RFC 6455 violation, in the codec's words.
     Protocol(&'static str),

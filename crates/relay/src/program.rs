@@ -147,7 +147,7 @@ async fn serve(config: Config, log: Log, inherited: Inherited) -> ExitCode {
     let impatience = async {
         loop {
             signals.stop(|| {}).await;
-            hurry.notify_one();
+            hurry.send_modify(|presses| *presses += 1);
         }
     };
     tokio::select! {

@@ -10,7 +10,7 @@ use crate::start;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 
 /// Why a relay does not start.
@@ -67,7 +67,7 @@ pub struct Relay {
     /// Tells the service manager; ends by itself with the last phase.
     pub(crate) report: JoinHandle<()>,
     pub(crate) reload: Arc<Notify>,
-    pub(crate) hurry: Arc<Notify>,
+    pub(crate) hurry: Arc<watch::Sender<u32>>,
 }
 
 /// The admin page, served beside `/metrics`.
@@ -132,8 +132,8 @@ impl Relay {
         self.reload.notify_one();
     }
 
-    /// Notified once, it ends the drain of a shutdown; notified again, the wait for the peers' closes.
-    pub(crate) fn hurry(&self) -> Arc<Notify> {
+    /// How often somebody was impatient: once ends the drain of a shutdown, twice the wait for the peers' closes.
+    pub(crate) fn hurry(&self) -> Arc<watch::Sender<u32>> {
         self.hurry.clone()
     }
 
@@ -150,7 +150,7 @@ impl Relay {
         if !config.drain.is_zero() {
             tokio::select! {
                 () = self.router.drain(config.drain) => {}
-                () = self.hurry.notified() => {}
+                () = hurried(&self.hurry, 1) => {}
             }
         }
         if let Some(page) = self.admin {
@@ -163,7 +163,7 @@ impl Relay {
             biased;
             () = self.router.close_all() => Shutdown::Complete,
             () = tokio::time::sleep(config.shutdown_timeout) => Shutdown::Incomplete,
-            () = self.hurry.notified() => Shutdown::Incomplete,
+            () = hurried(&self.hurry, 2) => Shutdown::Incomplete,
         };
         self.router.push.shutdown().await;
         match outcome {
@@ -182,6 +182,15 @@ impl Relay {
         self.log.flush();
         outcome
     }
+}
+
+/// Until somebody was impatient so often.
+async fn hurried(hurry: &watch::Sender<u32>, times: u32) {
+    // The sender is at hand, so there is no error.
+    let _ = hurry
+        .subscribe()
+        .wait_for(|presses| *presses >= times)
+        .await;
 }
 
 /// For the service manager to hear that the relay stops.

@@ -145,6 +145,8 @@ where
 pub(crate) fn protocol(config: &Config) -> http1::Builder {
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new())
+        // Who has said all is due an answer all the same.
+        .half_close(true)
         .header_read_timeout(config.header_timeout)
         .max_headers(MAX_HEADERS)
         .max_buf_size(MAX_HEAD_BYTES);

@@ -44,6 +44,8 @@ pub(crate) async fn exchange<S>(
         .max_headers(super::MAX_HEADERS)
         .max_buf_size(super::MAX_HEAD_BYTES)
         .keep_alive(false)
+        // Who has said all is due an answer all the same.
+        .half_close(true)
         .serve_connection(TokioIo::new(socket), service);
     let served = poll_fn(|cx| connection.poll_without_shutdown(cx));
     let ended = timeout(times.whole, served).await;

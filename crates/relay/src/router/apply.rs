@@ -316,26 +316,33 @@ impl Router {
         items.extend(binary.drain());
         let mut items: VecDeque<_> = items.into_iter().map(forget_age).collect();
         items.retain(|(item, _)| !matches!(item.meaning, Meaning::Control));
-        let bytes = items.iter().map(|(item, _)| item.len()).sum();
         let may_resume = binary.leg == Leg::Binary { resumable: true };
-        let holder = binary.table.is_holder(binary.conn);
-        if holder && may_resume && self.park_budget().reserve_shared(bytes) {
-            state
-                .carried
-                .insert(binary.table.server.clone(), Carried { items, bytes });
+        if !may_resume || !binary.table.is_holder(binary.conn) {
             return;
         }
-        if holder && may_resume {
+        let mut bytes = items.iter().map(|(item, _)| item.len()).sum();
+        if !self.park_budget().reserve_shared(bytes) {
             for credit in items.iter().filter_map(|(item, _)| item.credit.as_ref()) {
                 credit.phone.close(Cause::BinaryReclaimed);
             }
+            items.clear();
+            bytes = 0;
         }
+        let table = binary.table.clone();
+        let carried = Carried {
+            table: table.clone(),
+            items,
+            bytes,
+        };
+        state.carried.insert(table.server.clone(), carried);
     }
 
     fn take_carried(&self, state: &mut State, server: &ServerId) -> VecDeque<(Item, usize)> {
-        let Carried { items, bytes } = state.carried.remove(server).unwrap_or_default();
-        self.park_budget().release(bytes);
-        items
+        let Some(carried) = state.carried.remove(server) else {
+            return VecDeque::new();
+        };
+        self.park_budget().release(carried.bytes);
+        carried.items
     }
 
     fn event(&self, event: Event, server: &ServerId, fields: &[(Key, &dyn Display)]) {

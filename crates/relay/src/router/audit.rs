@@ -13,7 +13,7 @@ pub struct Holdings {
     pub peers: usize,
     /// Server-ids that any of these belongs to.
     pub tables: usize,
-    /// Server-ids for which frames wait that a departed binary may come back for.
+    /// Server-ids whose binary has left and may resume.
     pub carried: usize,
     /// Phones that left while their binary was away.
     pub departed: usize,

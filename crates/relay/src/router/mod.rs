@@ -65,7 +65,7 @@ struct State {
     peers: BTreeMap<Conn, Arc<Peer>>,
     /// Each with the number of its seats.
     tables: HashMap<ServerId, (Arc<Table>, usize)>,
-    /// What a departed binary that may resume had not received yet.
+    /// What a departed binary that may resume left behind.
     carried: HashMap<ServerId, Carried>,
     /// Phones that left while their binary was away but may resume.
     departed: BTreeMap<Conn, Arc<Peer>>,
@@ -73,9 +73,10 @@ struct State {
     effects: Effects,
 }
 
-/// Frames for a binary that may come back for them.
-#[derive(Default)]
+/// For a binary that may come back: its frames, and the account of those that it has.
 struct Carried {
+    /// Outlives the last connection of its server-id.
+    table: Arc<Table>,
     items: VecDeque<(Item, usize)>,
     /// Taken from the budget for parked frames.
     bytes: usize,
@@ -181,11 +182,17 @@ impl Router {
     }
 
     fn table(&self, state: &mut State, server: &ServerId) -> Arc<Table> {
-        let make = || {
-            let hash = self.hasher.hash(server);
-            (Arc::new(Table::new(server.clone(), hash)), 0)
+        let State {
+            tables, carried, ..
+        } = state;
+        let make = || match carried.get(server) {
+            Some(carried) => (carried.table.clone(), 0),
+            None => {
+                let hash = self.hasher.hash(server);
+                (Arc::new(Table::new(server.clone(), hash)), 0)
+            }
         };
-        let (table, _) = state.tables.entry(server.clone()).or_insert_with(make);
+        let (table, _) = tables.entry(server.clone()).or_insert_with(make);
         table.clone()
     }
 
@@ -370,7 +377,7 @@ impl Router {
     pub(crate) async fn drain(&self, window: Duration) {
         let mut drain = {
             let mut state = self.lock();
-            state.shutting_down = true;
+            self.turn_claimants_away(&mut state);
             let window_ms = u64::try_from(window.as_millis()).unwrap_or(u64::MAX);
             let seed = u64::from(random()) << 32 | u64::from(random());
             Drain::new(self.clock.now(), window_ms, state.groups(), seed)
@@ -383,24 +390,24 @@ impl Router {
         }
     }
 
+    /// Begins a shutdown. Who waits for a holder waits no more: it goes with the relay, which is no reason for a takeover.
+    fn turn_claimants_away(&self, state: &mut State) {
+        state.shutting_down = true;
+        let waiting = state.peers.values().filter(|peer| peer.is_waiting());
+        for peer in waiting.cloned().collect::<Vec<_>>() {
+            let gone = Input::BinaryGone { conn: peer.conn };
+            self.step(state, &peer.table.server, gone);
+            peer.close(Cause::ShuttingDown);
+        }
+    }
+
     /// Closes every connection, present and future, and waits until the last one is gone.
     ///
     /// Cancel-safe: the closes go on.
     pub(crate) async fn close_all(&self) {
         {
             let mut state = self.lock();
-            state.shutting_down = true;
-            // Their holder goes with the relay; that is no reason for a takeover.
-            let waiting: Vec<_> = state
-                .peers
-                .values()
-                .filter(|peer| peer.is_waiting())
-                .cloned()
-                .collect();
-            for peer in waiting {
-                let gone = Input::BinaryGone { conn: peer.conn };
-                self.step(&mut state, &peer.table.server, gone);
-            }
+            self.turn_claimants_away(&mut state);
             for peer in state.peers.values() {
                 peer.close(Cause::ShuttingDown);
             }

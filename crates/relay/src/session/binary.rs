@@ -248,7 +248,16 @@ impl Handler for Binary {
 mod tests {
     use super::*;
     use crate::router::Router;
-    use relay_core::{Instance, ServerId};
+    use crate::session::phone::Phone;
+    use crate::session::{Session, Start, Transport};
+    use bytes::Bytes;
+    use relay_core::{Instance, ServerId, SessionPolicy};
+    use relay_proto::ws::{Limits, Utf8};
+    use std::future::Future;
+    use std::io;
+    use std::pin::Pin;
+    use std::task::{Context, Poll, Waker};
+    use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
     /// What a phone gets of a frame that a claimant sends and at once leaves. If the holder `leaves` between the two, the
     /// claimant gets the slot, and as it resumes, the phone with it.
@@ -282,5 +291,75 @@ mod tests {
     fn a_claimant_that_is_let_in_and_leaves_before_its_task_wakes_is_heard() {
         assert!(queued_bytes(true) >= r#"{"a":1}"#.len());
         assert_eq!(queued_bytes(false), 0);
+    }
+
+    /// Takes nothing, and says nothing.
+    struct Stuck;
+
+    impl AsyncRead for Stuck {
+        fn poll_read(
+            self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+            _: &mut ReadBuf<'_>,
+        ) -> Poll<io::Result<()>> {
+            Poll::Pending
+        }
+    }
+
+    impl AsyncWrite for Stuck {
+        fn poll_write(
+            self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+            _: &[u8],
+        ) -> Poll<io::Result<usize>> {
+            Poll::Pending
+        }
+
+        fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Pending
+        }
+
+        fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Pending
+        }
+    }
+
+    impl Transport for Stuck {}
+
+    /// As a panic in its task would end it: a frame that was on its way into the socket must not be missing.
+    #[tokio::test]
+    async fn what_a_session_had_taken_that_is_dropped_is_kept_for_its_process() {
+        let router = Router::silent();
+        let server = ServerId::new("home");
+        let process = || Some(Instance::new(b"process"));
+        let claim = || router.claim(&server, String::new(), process(), "192.0.2.1");
+        let seat = claim();
+        let phone = router.phone_seat(&server, String::new(), "192.0.2.2");
+        let (phone_peer, binary) = (phone.peer.clone(), seat.peer.clone());
+        phone.register();
+        let frame = Payload::Borrowed(b"{}");
+        let mut phone = Phone::new(phone);
+        let sent = phone.message(Opcode::Text, frame);
+        assert_eq!(sent, Ok(Flow::Continue));
+        let mut session = Session::new(Start {
+            peer: binary.clone(),
+            socket: Stuck,
+            handler: Binary::new(seat),
+            limits: Limits {
+                message_bytes: 1024,
+                utf8: Utf8::Every,
+            },
+            policy: SessionPolicy::default(),
+            clock: router.clock,
+            early: Bytes::new(),
+        });
+        let mut cx = Context::from_waker(Waker::noop());
+        while !binary.lock().outbox.is_empty() {
+            assert!(Pin::new(&mut session).poll(&mut cx).is_pending());
+        }
+        drop(session);
+        let again = claim();
+        assert!(again.peer.queued_bytes() > 0, "the frame comes first");
+        assert!(!phone_peer.is_ending());
     }
 }

@@ -63,21 +63,27 @@ mod tests {
     use crate::session::item::Item;
     use crate::session::peer::{Leg, Peer};
     use relay_core::{Conn, Outbox, ServerId};
+    use relay_proto::ws::Payload;
     use std::sync::Arc;
 
     const LARGE: &[u8] = &[b'0'; 100_000];
 
-    /// A phone for which 500,000 bytes wait, 200,000 of them on their way into its socket.
-    fn phone(budget: &Arc<QueueBudget>) -> Peer {
-        let phone = Peer::new(
+    fn peer(leg: Leg, outbox: Outbox<Item, Arc<QueueBudget>>) -> Peer {
+        Peer::new(
             Conn(1),
-            Leg::Phone { suffix: 1 },
+            leg,
             Arc::new(Table::new(ServerId::new("home"), SlotHash::default())),
             String::new(),
             "",
             String::new(),
-            Outbox::new(4 << 20, budget.clone()),
-        );
+            outbox,
+        )
+    }
+
+    /// A phone for which 500,000 bytes wait, 200,000 of them on their way into its socket.
+    fn phone(budget: &Arc<QueueBudget>) -> Peer {
+        let outbox = Outbox::new(4 << 20, budget.clone());
+        let phone = peer(Leg::Phone { suffix: 1 }, outbox);
         for _ in 0..5 {
             assert_eq!(phone.push(Item::notice(LARGE), LARGE.len()), Ok(()));
         }
@@ -119,6 +125,23 @@ mod tests {
         assert!(kept.lock().outbox.hold(50_000));
         kept.retire();
         assert_eq!(budget.fill().now, 0);
+    }
+
+    /// Others have drawn all: its binary is there, and reads.
+    #[test]
+    fn a_phone_is_told_apart_whose_binary_is_full_from_one_whose_relay_is() {
+        let frame = || Payload::Borrowed(LARGE);
+        let item = |frame: Payload<'_>| Item::notice(&frame);
+        let leg = Leg::Binary { resumable: false };
+        let binary = |own_bytes, common_bytes| {
+            let budget = Arc::new(QueueBudget::new(common_bytes));
+            let binary = peer(leg, Outbox::new(own_bytes, budget));
+            let refused = binary.push_frame(LARGE.len(), frame(), item);
+            refused.map(|refused| format!("{refused:?}"))
+        };
+        assert_eq!(binary(4 << 20, 1 << 20), None);
+        assert_eq!(binary(1 << 20, 1 << 20).as_deref(), Some("Full"));
+        assert_eq!(binary(4 << 20, 65_536).as_deref(), Some("Overloaded"));
     }
 
     #[test]

@@ -140,8 +140,8 @@ enum Phase {
     Done,
 }
 
-/// A connection's task. Resolves when the connection is over; dropping it earlier cuts it.
-pub(crate) struct Session<S, H> {
+/// A connection's task. Resolves when the connection is over; dropping it earlier, as a panic does, cuts it.
+pub(crate) struct Session<S, H: Handler> {
     peer: Arc<Peer>,
     socket: S,
     handler: H,
@@ -218,12 +218,6 @@ impl<S: Transport, H: Handler> Session<S, H> {
         }
     }
 
-    fn count(&self, count: impl FnOnce(&Metrics, metrics::Leg)) {
-        if let Some(metrics) = self.handler.metrics() {
-            count(metrics, self.peer.leg.label());
-        }
-    }
-
     fn obey(&mut self, now: Millis) {
         let orders = {
             let mut inner = self.peer.lock();
@@ -253,23 +247,6 @@ impl<S: Transport, H: Handler> Session<S, H> {
             && let Err(cause) = self.handler.wake()
         {
             self.close(cause, now);
-        }
-    }
-
-    /// Tells the handler, once, that the reading side is over. With `finish_item` a frame that is
-    /// on the wire in part still goes out.
-    fn leave(&mut self, end: &End, finish_item: bool) {
-        let unwritten = self.writer.take(finish_item);
-        self.peer.give_up(&unwritten);
-        self.tell_left(end, unwritten);
-    }
-
-    fn tell_left(&mut self, end: &End, unwritten: VecDeque<(Item, usize)>) {
-        if std::mem::replace(&mut self.left, true) {
-            self.handler.gave_up(&unwritten);
-        } else {
-            self.count(|metrics, leg| metrics.ended(leg, end.cause));
-            self.handler.left(end, unwritten);
         }
     }
 
@@ -433,6 +410,45 @@ fn is_peers_fault(cause: Cause) -> bool {
         cause,
         Cause::Protocol(_) | Cause::InvalidUtf8 | Cause::MessageTooBig | Cause::NotJson
     )
+}
+
+impl<S, H: Handler> Session<S, H> {
+    fn count(&self, count: impl FnOnce(&Metrics, metrics::Leg)) {
+        if let Some(metrics) = self.handler.metrics() {
+            count(metrics, self.peer.leg.label());
+        }
+    }
+
+    /// Tells the handler, once, that the reading side is over. With `finish_item` a frame that is
+    /// on the wire in part still goes out.
+    fn leave(&mut self, end: &End, finish_item: bool) {
+        let unwritten = self.writer.take(finish_item);
+        self.peer.give_up(&unwritten);
+        self.tell_left(end, unwritten);
+    }
+
+    fn tell_left(&mut self, end: &End, unwritten: VecDeque<(Item, usize)>) {
+        if std::mem::replace(&mut self.left, true) {
+            self.handler.gave_up(&unwritten);
+        } else {
+            self.count(|metrics, leg| metrics.ended(leg, end.cause));
+            self.handler.left(end, unwritten);
+        }
+    }
+}
+
+/// However its task ends, what it had taken for its peer and not written is accounted for.
+impl<S, H: Handler> Drop for Session<S, H> {
+    fn drop(&mut self) {
+        if !self.left {
+            let end = End {
+                cause: Cause::PeerVanished,
+                code: close::GOING_AWAY,
+                detail: "dropped",
+            };
+            self.leave(&end, false);
+        }
+    }
 }
 
 #[cfg(test)]

@@ -79,6 +79,8 @@ pub(crate) struct Parked {
 pub(crate) enum Refused<'a> {
     /// There is no room.
     Full,
+    /// There would be room, but the common budget is used up.
+    Overloaded,
     /// It takes nothing any more. The frame comes back.
     Closed(Payload<'a>),
 }
@@ -282,10 +284,13 @@ impl Peer {
         if inner.outbox.is_closed() {
             return Some(Refused::Closed(frame));
         }
+        if !inner.outbox.fits(cost_bytes, NOTICE_BYTES) {
+            return Some(Refused::Full);
+        }
         if !inner.outbox.has_room(cost_bytes, NOTICE_BYTES)
             || inner.push(item(frame), cost_bytes).is_err()
         {
-            return Some(Refused::Full);
+            return Some(Refused::Overloaded);
         }
         let wake = std::mem::take(&mut inner.idle);
         drop(inner);

@@ -34,6 +34,8 @@ enum Forwarded {
     NoBinary,
     /// The binary's outbox is full of the frames of phones that came and went.
     Crowded,
+    /// The relay has no memory left for what others do not read.
+    Overloaded,
 }
 
 impl Phone {
@@ -94,6 +96,7 @@ impl Phone {
         match refused {
             None => {}
             Some(Refused::Full) => return Forwarded::Crowded,
+            Some(Refused::Overloaded) => return Forwarded::Overloaded,
             // It is going; the router is about to say what becomes of this phone.
             Some(Refused::Closed(frame)) => return Forwarded::Stalled(frame.into_vec()),
         }
@@ -111,12 +114,17 @@ impl Phone {
             // The router is closing this phone already, and says why.
             _ if self.peer().is_ending() => return Ok(Flow::Continue),
             Forwarded::NoBinary => self.log(Event::PhoneForwarderNoBinary, &[]),
-            Forwarded::Crowded => {
-                let err = "the binary's outbox is full";
-                self.log(Event::PhoneForwarderSendFailed, &[(Key::Err, &err)]);
+            Forwarded::Crowded => self.log_lost("the binary's outbox is full"),
+            Forwarded::Overloaded => {
+                self.log_lost("the budget for queued bytes is used up");
+                return Err(Cause::Overloaded);
             }
         }
         Err(Cause::BinaryAway)
+    }
+
+    fn log_lost(&self, err: &'static str) {
+        self.log(Event::PhoneForwarderSendFailed, &[(Key::Err, &err)]);
     }
 
     fn delivered(&self, frame_bytes: usize) {

@@ -8,6 +8,7 @@ use relay_proto::close::{self, Cause};
 use relay_proto::ws::Filled;
 use std::cell::RefCell;
 use std::future::Future;
+use std::io;
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll};
 use tokio::io::{AsyncReadExt, ReadBuf};
@@ -68,7 +69,7 @@ impl<S: Transport, H: Handler> Session<S, H> {
                     let paused = self.take_bytes(unfilled.filled_mut(), now);
                     self.early = Some(paused).filter(|rest| !rest.is_empty());
                 }
-                Poll::Ready(Err(_)) => self.ended("connection lost"),
+                Poll::Ready(Err(error)) => self.broke(&error, now),
             }
             Some(unfilled.filled().len())
         })
@@ -114,7 +115,7 @@ impl<S: Transport, H: Handler> Session<S, H> {
                 self.count(|metrics, leg| metrics.received(leg, bytes));
                 self.taken(finished, now);
             }
-            Poll::Ready(Err(_)) => self.ended("connection lost"),
+            Poll::Ready(Err(error)) => self.broke(&error, now),
         }
         Some(Some(bytes))
     }
@@ -164,6 +165,14 @@ impl<S: Transport, H: Handler> Session<S, H> {
         let covered = self.peer.lock().outbox.hold(counted_bytes);
         if !covered {
             self.close(Cause::Overloaded, now);
+        }
+    }
+
+    /// The socket reads no more. Over TLS a FIN without a close alert is an error, but a FIN all the same.
+    fn broke(&mut self, error: &io::Error, now: Millis) {
+        match error.kind() {
+            io::ErrorKind::UnexpectedEof => self.half_closed(now),
+            _ => self.ended("connection lost"),
         }
     }
 
