@@ -152,3 +152,28 @@ async fn messages_that_are_never_complete_have_a_budget() {
     phone.send(&large);
     daemon.expect_frame_from(&conn_id, &large).await;
 }
+
+/// The largest number there is, for want of a word for no limit.
+#[tokio::test]
+async fn limits_may_be_as_high_as_they_can_be_written() {
+    let most = usize::MAX.to_string();
+    let connections = i64::MAX.to_string();
+    let mut args = vec!["--max-connections", &connections];
+    for limit in [
+        "--phones-per-server",
+        "--message-limit",
+        "--outbox-limit",
+        "--queue-bytes",
+        "--park-bytes",
+        "--park-phone-bytes",
+        "--max-handshakes",
+        "--max-connections-per-ip",
+    ] {
+        args.extend([limit, &*most]);
+    }
+    let relay = Relay::start(&args).await;
+    let (mut daemon, phone, conn_id) = relay.pair("home").await;
+    let large = json_of(MESSAGE_LIMIT + 1);
+    phone.send(&large);
+    daemon.expect_frame_from(&conn_id, &large).await;
+}

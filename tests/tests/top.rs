@@ -1,9 +1,11 @@
 //! `pyrycode-relay top`: the relay's figures as text, as JSON, and in a real terminal.
+#![allow(clippy::unwrap_used, reason = "in a test, a panic is the report")]
 
 use std::net::Ipv4Addr;
 
 use relay_tests::{Ended, Launch, Relay, Terminal, Transport, exchange, free_port, skipped};
 use rustix::process::{Signal, kill_process};
+use rustix::pty::{OpenptFlags, openpt, ptsname, unlockpt};
 use serde_json::Value;
 
 fn url(relay: &Relay) -> String {
@@ -253,6 +255,28 @@ async fn a_relay_that_comes_back_is_shown_again_and_sigterm_restores_the_termina
     let process = terminal.process("pyrycode-relay").await;
     kill_process(process, Signal::TERM).expect("the process is there");
     terminal.expect_end(0).await;
+}
+
+/// Standard output is another terminal, which takes nothing any more: the keyboard is had already by then.
+#[tokio::test]
+async fn a_terminal_that_cannot_be_drawn_on_is_left_as_it_was() {
+    let relay = Relay::start(&[]).await;
+    let other = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
+    unlockpt(&other).unwrap();
+    let path = ptsname(&other, Vec::new()).unwrap();
+    let path = path.to_str().unwrap();
+    // It is full, and whoever writes to it does not wait.
+    let script = r#"exec >"$1"; shift; dd if=/dev/zero oflag=nonblock 2>&-; exec "$@""#;
+    let wrapper = ["sh", "-c", script, "sh", path];
+    let args = ["top", &url(&relay)];
+    let terminal = match Terminal::start_through(&wrapper, 100, 24, &args).await {
+        Ok(terminal) => terminal,
+        Err(why) => return skipped("top on a terminal that is full", &why),
+    };
+    let screen = terminal
+        .expect(&["cannot use this terminal", "exit 1"])
+        .await;
+    assert!(screen.contains("modes kept"), "{screen}");
 }
 
 #[tokio::test]

@@ -87,6 +87,15 @@ impl Renewal {
             jittered(RETRY_S[rung], random).max(asked_s.min(self.left_s(now).max(HOUR_S)));
     }
 
+    /// At `now` another attempt would be too soon, whatever the certificate says: it waits `wait_s`.
+    ///
+    /// For a new certificate that looks due already, to which the bounds of [`failed`](Self::failed) do not apply: its
+    /// end tells nothing where the clock is wrong, and asking goes on and on.
+    pub const fn too_soon(&mut self, now: UnixSeconds, wait_s: u64) {
+        self.failed_at = now;
+        self.retry_s = wait_s;
+    }
+
     /// There is a new certificate, by an attempt or because somebody else renewed it.
     pub const fn renewed(&mut self, certificate: Validity) {
         *self = Self::new(Some(certificate));
@@ -202,6 +211,17 @@ mod tests {
         let mut none = Renewal::new(None);
         none.failed(NOW, Some(3 * DAY_S), 0);
         assert_eq!(none.wait_s(NOW), HOUR_S);
+    }
+
+    #[test]
+    fn a_new_certificate_that_looks_expired_is_not_replaced_too_soon() {
+        let mut renewal = lasting(90 * DAY_S);
+        let ahead = at(400 * DAY_S);
+        assert_eq!(renewal.wait_s(ahead), 0);
+        renewal.too_soon(ahead, DAY_S);
+        assert_eq!(renewal.wait_s(ahead), DAY_S);
+        assert_eq!(renewal.wait_s(at(401 * DAY_S)), 0);
+        assert_eq!(renewal.wait_s(NOW), 60 * DAY_S, "the clock was put right");
     }
 
     #[test]

@@ -21,7 +21,8 @@ file of --config (grace = \"30s\"). A flag wins over the environment, the enviro
 
 /// A relay that pairs phones with a user's daemon by server-id and moves opaque frames between them.
 #[derive(Debug, Parser)]
-#[command(name = "pyrycode-relay", args_conflicts_with_subcommands = true, after_help = LAYERS)]
+// Of an option that is given twice the last one counts, as in the Go relay; a list takes all of them.
+#[command(name = "pyrycode-relay", args_conflicts_with_subcommands = true, args_override_self = true, after_help = LAYERS)]
 struct Arguments {
     /// Print the version and exit
     #[arg(long)]
@@ -177,6 +178,24 @@ mod tests {
             assert_eq!(config.policy.grace_ms, 2_000, "{args:?}");
             assert!(config.public.is_some(), "{args:?}");
         }
+    }
+
+    #[test]
+    fn of_options_that_are_repeated_the_last_one_counts_and_lists_grow() {
+        let twice = "--grace=2s --grace=3s --self-signed --self-signed=false \
+            --trust-proxy=10.0.0.0/8,::1 --trust-proxy=192.0.2.1";
+        let twice: Vec<_> = twice.split_whitespace().collect();
+        for command in [&[][..], &["check-config"], &["healthcheck"], &["top"]] {
+            let config = parsed(&[command, &twice].concat()).load(&Variables::new());
+            let config = config.unwrap().config();
+            assert_eq!(config.policy.grace_ms, 3_000, "{command:?}");
+            assert!(config.public.is_none(), "{command:?}");
+            assert_eq!(config.proxies.trusted.len(), 3, "{command:?}");
+        }
+        let version = parsed(&["--version", "-version"]);
+        assert!(matches!(version.task, Task::Version));
+        let probe = ["probe", "--size=1", "--size=2", "ws://h"];
+        assert!(matches!(parsed(&probe).task, Task::Probe(_)));
     }
 
     #[test]

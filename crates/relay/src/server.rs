@@ -52,7 +52,7 @@ pub enum Shutdown {
     Incomplete,
 }
 
-/// A running relay. Dropping it stops listening, but leaves connections alone; use [`Self::shutdown`].
+/// A running relay. Only [`Self::shutdown`] stops it: dropped, it goes on until the runtime ends.
 pub struct Relay {
     pub(crate) router: Arc<Router>,
     pub(crate) log: Log,

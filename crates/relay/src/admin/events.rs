@@ -11,7 +11,7 @@ use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
-use tokio::sync::mpsc::{self, error::TrySendError};
+use tokio::sync::mpsc;
 
 /// Streams at once: some pages of some operators.
 pub(super) const STREAMS: usize = 16;
@@ -74,22 +74,19 @@ impl Feed {
             push(&mut inner.happenings, happening, HAPPENINGS);
         }
         inner.readers.retain(|reader| !reader.is_closed());
-        if inner.readers.is_empty() {
-            return;
-        }
+        // Who joins from here on has all of it in its hello.
+        let readers = inner.readers.clone();
         // Not under the lock: asking how things are may take others.
         drop(inner);
+        if readers.is_empty() {
+            return;
+        }
         let events = [Some(event("sample", &summary(sample))), recent];
-        self.send(events.into_iter().flatten());
-    }
-
-    fn send(&self, events: impl IntoIterator<Item = Bytes>) {
-        let mut inner = self.lock();
-        for event in events {
-            inner.readers.retain(|reader| {
-                let sent = reader.try_send(event.clone());
-                !matches!(sent, Err(TrySendError::Closed(_)))
-            });
+        for event in events.into_iter().flatten() {
+            for reader in &readers {
+                // One that is slow misses it; one that has left is forgotten the next time.
+                let _ = reader.try_send(event.clone());
+            }
         }
     }
 
@@ -244,6 +241,30 @@ mod tests {
         assert_eq!((&data[0]["t"], &data[1]["skipped"]), (&7.into(), &4.into()));
         assert_eq!(recent.matches('\n').count(), 3, "{recent}");
         assert_eq!(next(&mut stream).await, None);
+    }
+
+    #[tokio::test]
+    async fn who_joins_while_something_is_published_is_told_it_once() {
+        let feed = Feed::default();
+        let first = join(&feed).unwrap();
+        let mut second = None;
+        feed.publish(sample(1), vec![happening(1)], 0, |sample| {
+            second = feed.join(Arc::default(), |past| {
+                assert_eq!((past.last.t, past.happenings.len()), (1, 1));
+                "hi"
+            });
+            sample.t
+        });
+        feed.end();
+        let mut told = Vec::new();
+        for mut stream in [first, second.unwrap()] {
+            let mut events = 0;
+            while next(&mut stream).await.is_some() {
+                events += 1;
+            }
+            told.push(events);
+        }
+        assert_eq!(told, [3, 1], "a hello, and what came after it");
     }
 
     #[tokio::test]

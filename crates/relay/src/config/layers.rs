@@ -61,7 +61,8 @@ pub(crate) struct Value {
     pub(crate) text: String,
     /// Where.
     pub(crate) origin: Origin,
-    /// Whether somebody chose it: a flag, or another value than the default.
+    /// Whether somebody chose it: a flag, or another value than the default. An empty text where nothing is the default
+    /// chooses nothing.
     given: bool,
 }
 
@@ -83,7 +84,7 @@ impl Loaded {
     }
 
     /// Whether somebody chose the setting's value. A file or an environment that spells the default out chooses
-    /// nothing; a flag does, as in the Go relay.
+    /// nothing; a flag does, as in the Go relay, unless the default is no value and the flag's is empty.
     pub(crate) fn is_given(&self, name: &str) -> bool {
         self.values.iter().any(|v| v.name == name && v.given)
     }
@@ -154,7 +155,7 @@ pub(super) fn finish(
         };
         Value {
             name: name.clone(),
-            given: origin == Origin::Flag || text != default,
+            given: text != default || origin == Origin::Flag && !text.is_empty(),
             text,
             origin,
         }
@@ -427,6 +428,14 @@ mod tests {
         let loaded = load(&flags, Some(file.path()), &Variables::new()).unwrap();
         assert!(!loaded.is_given("grace"));
         assert!(loaded.is_given("park") && loaded.is_given("boot-park"));
+    }
+
+    #[test]
+    fn an_empty_flag_chooses_something_only_in_place_of_a_default() {
+        let flags = flags(&["--domain=", "--metrics-listen="]);
+        let loaded = load(&flags, None, &Variables::new()).unwrap();
+        assert!(!loaded.is_given("domain") && loaded.is_given("metrics-listen"));
+        assert_eq!(value(&loaded, "domain"), (String::new(), Origin::Flag));
     }
 
     #[test]

@@ -220,10 +220,15 @@ impl Inner {
 }
 
 impl Place {
-    /// The connection came from a proxy, which says that `client` is calling. False: that address has no room.
+    /// The connection came from a proxy, which says that `client` is calling. False: that address has no room, or the
+    /// connection had to make room already.
     pub(crate) fn identify(&self, client: IpAddr) -> bool {
         let door = &self.door;
         let mut inner = door.lock();
+        if !inner.tasks.contains_key(&self.ticket) {
+            // It had to make room. That is counted when the place is given up, and is nothing the client did.
+            return false;
+        }
         let key = source_key(client);
         let why = if !inner.may_connect(door.clock.now(), &key) {
             Dropped::address_rate
@@ -251,5 +256,37 @@ impl Drop for Place {
             // With all places taken, nobody in particular is to blame.
             self.door.dropped(&mut inner, Dropped::all_full, None);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::mpsc;
+
+    #[tokio::test]
+    async fn a_connection_that_made_room_in_its_header_is_counted_once() {
+        let router = Router::silent();
+        let places = Places {
+            all: Room::Fixed(1),
+            per_address: 0,
+            connects: (1, 1),
+        };
+        let door = Arc::new(Door::new(places, &router));
+        let (proxy, client) = ([192, 0, 2, 1].into(), [198, 51, 100, 1].into());
+        let (sender, entered) = mpsc::channel();
+        for _ in 0..2 {
+            let sender = sender.clone();
+            door.enter(proxy, false, |place| {
+                sender.send(place).unwrap();
+                std::future::pending()
+            });
+        }
+        let (evicted, inside) = (entered.recv().unwrap(), entered.recv().unwrap());
+        assert!(!evicted.identify(client));
+        drop(evicted);
+        assert!(inside.identify(client), "nobody has taken its token");
+        let dropped = &router.metrics.connections_dropped;
+        assert_eq!((dropped.get(Dropped::all_full), dropped.sum()), (1, 1));
     }
 }

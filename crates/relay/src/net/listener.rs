@@ -2,6 +2,8 @@
 
 use crate::config::ListenAddress;
 use crate::observe::log::{Event, Key, Log};
+use rustix::io::Errno;
+use rustix::net::sockopt::set_ipv6_v6only;
 use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -24,16 +26,27 @@ const PAUSE: Duration = Duration::from_millis(100);
 /// Time between two lines about failed accepts.
 const REPORT_EVERY: Duration = Duration::from_secs(10);
 
-/// Binds the first of the addresses that can be bound.
+/// Binds the first of the addresses that this machine has.
+///
+/// One that it has and that cannot be bound is an error: the next one would serve only some of the clients, and
+/// nobody would know.
 pub(crate) async fn bind(address: &ListenAddress) -> io::Result<TcpListener> {
     let mut last = io::Error::new(io::ErrorKind::AddrNotAvailable, "the host has no address");
     for candidate in address.resolve().await? {
         match bind_one(candidate) {
-            Ok(listener) => return Ok(listener),
-            Err(error) => last = error,
+            Err(error) if is_foreign(&error) => last = error,
+            bound => return bound,
         }
     }
     Err(last)
+}
+
+/// The machine does not have the address, or nothing of its kind: no IPv6, for example.
+fn is_foreign(error: &io::Error) -> bool {
+    matches!(
+        Errno::from_io_error(error),
+        Some(Errno::AFNOSUPPORT | Errno::ADDRNOTAVAIL)
+    )
 }
 
 pub(crate) fn bind_one(address: SocketAddr) -> io::Result<TcpListener> {
@@ -42,6 +55,14 @@ pub(crate) fn bind_one(address: SocketAddr) -> io::Result<TcpListener> {
     } else {
         TcpSocket::new_v6()?
     };
+    listen(socket, address)
+}
+
+fn listen(socket: TcpSocket, address: SocketAddr) -> io::Result<TcpListener> {
+    if address.is_ipv6() && address.ip().is_unspecified() {
+        // All addresses are IPv4's, too, whatever the system's default is (net.ipv6.bindv6only).
+        set_ipv6_v6only(&socket, false)?;
+    }
     socket.set_reuseaddr(true)?;
     socket.bind(address)?;
     socket.listen(BACKLOG)
@@ -84,4 +105,30 @@ fn is_about_one_connection(error: &io::Error) -> bool {
             | io::ErrorKind::ConnectionRefused
             | io::ErrorKind::Interrupted
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn all_addresses_are_those_of_ipv4_too_where_the_system_would_not_have_it() {
+        let Ok(socket) = TcpSocket::new_v6() else {
+            return;
+        };
+        set_ipv6_v6only(&socket, true).unwrap();
+        let listener = listen(socket, "[::]:0".parse().unwrap()).unwrap();
+        let port = listener.local_addr().unwrap().port();
+        TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn where_ipv6_is_taken_ipv4_is_not_served_alone() {
+        let Ok(taken) = bind_one("[::1]:0".parse().unwrap()) else {
+            return;
+        };
+        let port = taken.local_addr().unwrap().port();
+        let refused = bind(&format!(":{port}").parse().unwrap()).await;
+        assert_eq!(refused.unwrap_err().kind(), io::ErrorKind::AddrInUse);
+    }
 }

@@ -95,7 +95,9 @@ impl Machine {
         max_connections: usize,
         max_handshakes: usize,
     ) -> Option<String> {
-        let needed = max_connections.saturating_add(max_handshakes) as u64 + RESERVED_DESCRIPTORS;
+        let peers = max_connections.saturating_add(max_handshakes);
+        let peers = u64::try_from(peers).unwrap_or(u64::MAX);
+        let needed = peers.saturating_add(RESERVED_DESCRIPTORS);
         (needed > self.descriptors).then(|| {
             format!(
                 "{max_connections} connections and {max_handshakes} handshakes need {needed} descriptors, and the limit is {}",
@@ -180,6 +182,7 @@ mod tests {
         let (peers, handshakes) = (default.max_connections(), default.max_handshakes());
         assert_eq!(default.too_small_for(peers, handshakes), None);
         assert!(machine(256, 1 << 40).too_small_for(1_000, 16).is_some());
+        assert!(default.too_small_for(usize::MAX, 16).is_some());
     }
 
     #[test]

@@ -6,6 +6,7 @@ use relay_client::Endpoint;
 use serde_json::{Value, json};
 
 use super::stats::{RoundTrips, ms};
+use crate::foreign::Text;
 
 /// Why a step failed, and what to do about it.
 #[derive(Debug)]
@@ -125,6 +126,26 @@ impl Report {
     }
 }
 
+/// A line for a terminal. The text may quote the server that is probed.
 fn line(name: &str, time: Duration, text: &str) -> String {
-    format!("{name:<9}{:>9.1} ms  {text}", ms(time))
+    format!("{name:<9}{:>9.1} ms  {}", ms(time), Text::new(text))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_cannot_write_lines_of_its_own_and_json_has_its_words() {
+        let said = "closed with 1008 (\u{1b}[2J\u{9b}31m\r\nok    \u{202e}healthy)";
+        let shown = line("daemon", Duration::ZERO, said);
+        assert_eq!(
+            shown,
+            "daemon         0.0 ms  closed with 1008 ([2J31mok    healthy)"
+        );
+        let relay = Endpoint::parse("ws://h").unwrap();
+        let mut report = Report::start(&relay, true);
+        report.step("daemon", Duration::ZERO, Err(Failure::new(said, "")));
+        assert_eq!(report.steps[0]["detail"], said);
+    }
 }

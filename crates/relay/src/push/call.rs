@@ -3,6 +3,7 @@
 use crate::net::https;
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full};
+use hyper::body::Incoming;
 use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue, RETRY_AFTER, USER_AGENT};
 use hyper::{Request, Response, StatusCode, Uri};
 use hyper_rustls::HttpsConnector;
@@ -14,7 +15,7 @@ use rustls::ClientConfig;
 use std::error::Error;
 use std::io;
 use std::time::{Duration, SystemTime};
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
 
 /// For one call, with the connection it may need first.
 pub(super) const CALL: Duration = Duration::from_secs(10);
@@ -52,7 +53,7 @@ impl Calls {
         Self(client)
     }
 
-    /// Posts `body`; the answer must be there by `deadline`.
+    /// Posts `body`; the answer's head must be there by `deadline`. What is missing of its body by then is left out.
     ///
     /// Cancel-safe: a call that is dropped is broken off.
     pub(super) async fn post(
@@ -74,34 +75,33 @@ impl Calls {
         let request = request
             .body(Full::from(body))
             .map_err(|_| CallError::Lost)?;
-        let call = async {
-            let reply = self.0.request(request).await;
-            read(reply.map_err(|error| call_error(&error))?).await
-        };
-        tokio::time::timeout_at(deadline, call)
-            .await
-            .unwrap_or(Err(CallError::TimedOut))
+        let reply = timeout_at(deadline, self.0.request(request)).await;
+        let reply = reply.map_err(|_| CallError::TimedOut)?;
+        let reply = reply.map_err(|error| call_error(&error))?;
+        Ok(read(reply, deadline).await)
     }
 }
 
 /// Takes the beginning of the body. What is longer is dropped, and its connection with it.
-async fn read(response: Response<hyper::body::Incoming>) -> Result<Reply, CallError> {
+///
+/// The status says how the call went. So a body that breaks off, or is not there by `deadline`, is one that is shorter:
+/// else a message that was taken would count as lost.
+async fn read(response: Response<Incoming>, deadline: Instant) -> Reply {
     let (head, mut incoming) = response.into_parts();
     let mut body = Vec::new();
     while body.len() < REPLY_BYTES
-        && let Some(frame) = incoming.frame().await
+        && let Ok(Some(Ok(frame))) = timeout_at(deadline, incoming.frame()).await
     {
-        let frame = frame.map_err(|_| CallError::Lost)?;
         let data = frame.data_ref().map_or(&[][..], |data| data);
         let room = REPLY_BYTES - body.len();
         body.extend_from_slice(&data[..data.len().min(room)]);
     }
     let retry_after = head.headers.get(RETRY_AFTER).and_then(|v| v.to_str().ok());
-    Ok(Reply {
+    Reply {
         status: head.status,
         retry_after_ms: retry_after.and_then(|text| retry_after_ms(text, SystemTime::now())),
         body,
-    })
+    }
 }
 
 /// Seconds, or a date (RFC 9110, section 10.2.3). A date that is past means now.
@@ -141,6 +141,62 @@ fn call_error(error: &legacy::Error) -> CallError {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::net::tls::{Certificates, Tls, roots, self_signed};
+    use crate::push::token;
+    use base64::Engine as _;
+    use base64::engine::general_purpose::STANDARD;
+    use std::sync::Arc;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::TcpListener;
+
+    /// What comes of a call whose answer says that it is longer than `body`; then the connection breaks, or hangs.
+    async fn half_answered(status: u16, body: &str, hangs: bool) -> Result<Reply, CallError> {
+        let own = Arc::new(self_signed::make(None, None).unwrap());
+        let ca = tempfile::NamedTempFile::new().unwrap();
+        let text = STANDARD.encode(own.leaf());
+        let text = format!("-----BEGIN CERTIFICATE-----\n{text}\n-----END CERTIFICATE-----\n");
+        std::fs::write(ca.path(), text).unwrap();
+        let calls = Calls::new(roots::trusting(Some(ca.path())).unwrap());
+        let certificates = Arc::new(Certificates::new(None));
+        certificates.install(own);
+        let tls = Tls::new(certificates, false).unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let answer =
+            format!("HTTP/1.1 {status} X\r\nRetry-After: 1\r\nContent-Length: 1000\r\n\r\n{body}");
+        let server = tokio::spawn(async move {
+            let (socket, _) = listener.accept().await.unwrap();
+            let mut stream = tls.accept(socket).await.unwrap().unwrap();
+            assert!(stream.read(&mut [0; 4096]).await.unwrap() > 0);
+            stream.write_all(answer.as_bytes()).await.unwrap();
+            stream.flush().await.unwrap();
+            if hangs {
+                std::future::pending::<()>().await;
+            }
+        });
+        let uri = format!("https://localhost:{port}/").parse().unwrap();
+        let patience = Duration::from_secs(if hangs { 2 } else { 10 });
+        let deadline = Instant::now() + patience;
+        let reply = calls.post(&uri, "text/plain", None, vec![b'x'], deadline);
+        let reply = reply.await;
+        server.abort();
+        reply
+    }
+
+    #[tokio::test]
+    async fn an_answer_whose_body_breaks_off_keeps_its_status() {
+        for hangs in [false, true] {
+            for status in [200, 503] {
+                let reply = half_answered(status, r#"{"name":"#, hangs).await;
+                let reply = reply.unwrap();
+                assert_eq!(reply.status.as_u16(), status, "{hangs}");
+                assert_eq!(reply.retry_after_ms, Some(1_000), "{hangs}");
+                assert_eq!(reply.body, br#"{"name":"#, "{hangs}");
+            }
+        }
+        let token = half_answered(200, r#"{"access_token":"abc"#, false).await;
+        assert!(token::read(&token.unwrap().body).is_none());
+    }
 
     #[test]
     fn retry_after_is_seconds_or_a_date() {

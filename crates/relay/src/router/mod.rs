@@ -264,14 +264,15 @@ impl Router {
     /// What may wait for one binary: each phone fills its window, and one read of frames beyond it.
     fn binary_outbox_bytes(&self) -> usize {
         use crate::session::window::WINDOW_BYTES;
-        let phone_bytes = WINDOW_BYTES
-            + 2 * self.config.message_bytes.max(WINDOW_BYTES)
-            + self.config.park_phone_bytes;
-        self.config
-            .policy
-            .phones_per_server
-            .saturating_mul(2 * phone_bytes)
-            + NOTICE_BYTES
+        let read_bytes = self.config.message_bytes.max(WINDOW_BYTES);
+        let phone_bytes = read_bytes
+            .saturating_mul(2)
+            .saturating_add(WINDOW_BYTES)
+            .saturating_add(self.config.park_phone_bytes);
+        let phones = self.config.policy.phones_per_server;
+        phones
+            .saturating_mul(phone_bytes.saturating_mul(2))
+            .saturating_add(NOTICE_BYTES)
     }
 
     fn register(&self, peer: &Peer) {

@@ -1,47 +1,8 @@
 //! What the relay answers, as far as it is shown. A relay of another version may leave things out or add some:
 //! what is missing is empty or zero.
 
-use serde::{Deserialize, Deserializer};
-use std::fmt;
-
-/// The longest text that is kept, in characters. No column is as wide.
-const TEXT: usize = 256;
-
-/// A text from the relay, and so perhaps from a peer: without control characters, without characters that change
-/// the direction of writing or show nothing, and of bounded length. It may be written to a terminal.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Text(String);
-
-impl Text {
-    pub(super) fn new(text: &str) -> Self {
-        let kept = text.chars().filter(|&c| !c.is_control() && !invisible(c));
-        Self(kept.take(TEXT).collect())
-    }
-
-    pub(super) fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-/// Marks, joiners and overrides of Unicode's bidirectional algorithm, line separators, and other characters without
-/// a shape.
-fn invisible(c: char) -> bool {
-    matches!(c,
-        '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
-        | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
-}
-
-impl<'de> Deserialize<'de> for Text {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        String::deserialize(deserializer).map(|text| Self::new(&text))
-    }
-}
-
-impl fmt::Display for Text {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(&self.0)
-    }
-}
+pub(super) use crate::foreign::Text;
+use serde::Deserialize;
 
 /// `GET /admin/summary`, and what starts a stream of events.
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -282,16 +243,6 @@ pub(super) struct Phone {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn what_a_peer_sent_cannot_move_the_cursor() {
-        let text: Text =
-            serde_json::from_str(r#""a\u001b[2J\u0007b\u009b31m\n\t\u202ec\u200b\ufeff d\u007f""#)
-                .unwrap();
-        assert_eq!(text.as_str(), "a[2Jb31mc d");
-        assert_eq!(Text::new(&"x".repeat(9_999)).as_str().len(), TEXT);
-        assert_eq!(Text::new("Käthes 手机").as_str(), "Käthes 手机");
-    }
 
     #[test]
     fn what_another_version_leaves_out_or_adds_is_no_error() {

@@ -29,12 +29,19 @@ pub(super) async fn run(client: Client, interval: Duration) -> Result<(), String
         .map_err(|failure| failure.to_string())?;
     let model = Model::new(client.source.to_string(), summary);
     let signals = Signals::new().map_err(|error| format!("cannot listen for signals: {error}"))?;
-    // This also sets a hook that puts the terminal back before a panic is reported.
-    let terminal =
-        ratatui::try_init().map_err(|error| format!("cannot use this terminal: {error}"))?;
+    let terminal = take().map_err(|error| format!("cannot use this terminal: {error}"))?;
     let shown = show(terminal, signals, model, client, interval).await;
     ratatui::restore();
     shown.map_err(|error| format!("the terminal is gone: {error}"))
+}
+
+/// Takes the terminal, or leaves it as it was.
+fn take() -> io::Result<DefaultTerminal> {
+    // This also sets a hook that puts the terminal back before a panic is reported.
+    ratatui::try_init().inspect_err(|_| {
+        // Its first steps may have worked. What cannot be put back either is told by the error there is already.
+        let _ = ratatui::try_restore();
+    })
 }
 
 async fn show(

@@ -208,7 +208,7 @@ impl Acme {
         if self.renewal.wait_s(now()) == 0 {
             let odd = "it is due for renewal already; check this machine's clock";
             self.log.write(Event::CertificateUnfit, &[(Key::Err, &odd)]);
-            self.renewal.failed(now(), Some(TOO_SOON_S), random());
+            self.renewal.too_soon(now(), TOO_SOON_S);
         }
         self.unsaved.insert(self.stage.domain.clone(), entry);
         self.save().await;
