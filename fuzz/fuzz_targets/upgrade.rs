@@ -142,7 +142,7 @@ fn check_request(request: &Request<'_, '_>, domain: Option<&str>, upgraded: &Upg
             .any(|v| path.path() == format!("{v}{leg}"))
     );
     let hosts = all(request.headers, "host");
-    assert!(hosts.len() <= 1);
+    assert_eq!(hosts.len(), 1);
     if let Some(domain) = domain {
         let host = match path.authority() {
             Some(authority) => authority.as_str().to_owned(),

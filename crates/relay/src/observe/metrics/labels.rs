@@ -150,7 +150,7 @@ label! {
         full,
         /// The relay shuts down (503).
         draining,
-        /// It is for another host (421), or for two (400).
+        /// It is for another host (421), or for none or two (400).
         host,
         /// A required header is missing (400).
         headers,
