@@ -128,7 +128,7 @@ fn check_request(request: &Request<'_, '_>, domain: Option<&str>, upgraded: &Upg
         assert!(tokens.any(|t| t.eq_ignore_ascii_case(token.as_bytes())));
     }
     let server = first("x-pyrycode-server").expect("a server-id");
-    assert_eq!(upgraded.server_id, String::from_utf8_lossy(server));
+    assert_eq!(upgraded.server_id.as_bytes(), server);
     assert!(!upgraded.server_id.is_empty() && first("user-agent").is_some());
     let path: hyper::Uri = request.path.unwrap_or_default().parse().expect("a target");
     let leg = if upgraded.is_binary {
