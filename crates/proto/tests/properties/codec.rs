@@ -272,7 +272,7 @@ proptest! {
 
 #[test]
 fn a_close_of_every_legal_code_is_understood_and_no_other() {
-    for code in 0..=u16::MAX {
+    for code in (0..5100).chain([u16::MAX]) {
         let payload = [&code.to_be_bytes()[..], b"why"].concat();
         let wire = client_wire(&[Sent::Odd(8, true, payload)], [1, 2, 3, 4]);
         let seen = decode(Role::Server, LIMITS, [&wire[..]]).0;
