@@ -28,8 +28,11 @@ fuzz_target!(|data: &[u8]| {
         assert!(!hello.server_id.is_empty() && !hello.version.is_empty());
         assert_eq!(
             phone_hello(first).map(|phone| phone.server_id),
-            Ok(hello.server_id)
+            Ok(hello.server_id.clone())
         );
+        let sent = first("x-pyrycode-server").unwrap_or_default();
+        let id = hello.server_id.as_bytes();
+        assert!(sent.windows(id.len()).any(|part| part == id));
     }
     let request = Request {
         http_1_1: true,

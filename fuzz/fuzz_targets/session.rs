@@ -4,10 +4,11 @@
 use bytes::Bytes;
 use libfuzzer_sys::fuzz_target;
 use oracle::{LIMITS, Seen};
-use pyrycode_relay::session::echo;
+use pyrycode_relay::session::echo::{self, Pace};
 use relay_fuzz::socket::{self, Socket};
 use relay_fuzz::{frames, size};
-use relay_proto::ws::{Limits, Role};
+use relay_proto::close::{INTERNAL, POLICY};
+use relay_proto::ws::{Decoder, Limits, Role};
 
 #[allow(dead_code, reason = "the decoder's target has use for the rest")]
 #[path = "../../crates/proto/tests/properties/oracle/ws.rs"]
@@ -33,7 +34,17 @@ fuzz_target!(|data: &[u8]| {
     let ends = how & 32 != 0;
     let socket = Socket::new(rest.to_vec(), pieces.to_vec(), ends);
     let written = socket.written();
-    socket::run(echo::serve(socket, limits, early));
+    // A long stream is not read byte by byte.
+    let least = 1 + wire.len() / 1000;
+    let pace = Pace {
+        read_bytes: if how & 128 == 0 {
+            usize::MAX
+        } else {
+            size(*c).max(least)
+        },
+        pauses: how & 64 != 0,
+    };
+    socket::run(echo::serve_at(pace, socket, limits, early));
 
     let (sent, error) = oracle::decode(Role::Server, limits, [&wire[..]]);
     let (echoed, none) = oracle::decode(Role::Client, limits, [&written.take()[..]]);
@@ -49,7 +60,15 @@ fuzz_target!(|data: &[u8]| {
             assert_eq!(code, Some(error.close_code()));
         }
         (None, Some(Seen::Close(theirs))) => assert_eq!(close, Some(theirs)),
-        (None, _) => assert!(close.is_none() || !ends),
+        (None, _) if ends => assert_eq!(close, None),
+        (None, _) => {
+            let code = close.and_then(|close| Some(close.as_ref()?.0));
+            let missed = match is_mid_message(limits, &wire) {
+                true => POLICY,
+                false => INTERNAL,
+            };
+            assert_eq!(code, Some(missed));
+        }
     }
     // What is queued when the peer goes is not owed to it; what it sent before a fault is.
     let messages = |seen: &[Seen]| -> Vec<Seen> {
@@ -69,4 +88,24 @@ fuzz_target!(|data: &[u8]| {
             assert!(asked, "a pong that nobody asked for");
         }
     }
+    if !ends && !matches!(sent.last(), Some(Seen::Close(_))) {
+        let ping = sent.iter().rev().find_map(|seen| match seen {
+            Seen::Ping(ping) => Some(ping),
+            _ => None,
+        });
+        let pong = echoed.iter().rev().find_map(|seen| match seen {
+            Seen::Pong(pong) => Some(pong),
+            _ => None,
+        });
+        assert_eq!(pong, ping, "the newest ping is answered");
+    }
 });
+
+/// Whether a stream without a fault ends within a message.
+fn is_mid_message(limits: Limits, wire: &[u8]) -> bool {
+    let mut decoder = Decoder::new(Role::Server, limits);
+    let mut wire = wire.to_vec();
+    let mut input = &mut wire[..];
+    while let Ok(Some(_)) = decoder.decode(&mut input) {}
+    decoder.mid_message()
+}

@@ -31,7 +31,11 @@ fuzz_target!(|data: &[u8]| {
         trust_x_forwarded_for: how & 8 != 0,
     };
     let domain = (how & 16 != 0).then_some(DOMAIN);
-    let peer = IpAddr::from([10, 0, 0, how >> 5]);
+    // One of our proxies, or a stranger.
+    let peer = match how >> 5 {
+        proxy @ ..4 => IpAddr::from([10, 0, 0, proxy]),
+        stranger => IpAddr::from([192, 0, 2, stranger]),
+    };
     let front = Front {
         domain: domain.map(str::to_owned),
         proxies,
@@ -53,6 +57,8 @@ fuzz_target!(|data: &[u8]| {
     let mut reply = Response::new(&mut fields);
     let reply_bytes = reply.parse(&written);
     let Some(upgraded) = upgraded else {
+        let good = head_bytes > 0 && head_bytes <= MAX_HEAD_BYTES && is_good(&request, domain);
+        assert!(!good, "refused: {}", bytes.escape_ascii());
         return check_refusal(&request, &reply, reply_bytes, &written);
     };
     assert!(head_bytes <= MAX_HEAD_BYTES);
@@ -70,6 +76,42 @@ fuzz_target!(|data: &[u8]| {
 fn all<'a>(fields: &[httparse::Header<'a>], name: &str) -> Vec<&'a [u8]> {
     let named = fields.iter().filter(|f| f.name.eq_ignore_ascii_case(name));
     named.map(|field| field.value).collect()
+}
+
+/// Whether nothing at all is wrong with the request. Of some that may be, this says that something is.
+fn is_good(request: &Request<'_, '_>, domain: Option<&str>) -> bool {
+    let one = |name: &str| match all(request.headers, name)[..] {
+        [value] => value,
+        _ => b"",
+    };
+    let asks = [
+        ("connection", &b"Upgrade"[..]),
+        ("upgrade", b"websocket"),
+        ("sec-websocket-version", b"13"),
+    ];
+    let required = match request.path {
+        Some("/v1/server" | "/v2/server") => &["x-pyrycode-version", "user-agent"][..],
+        Some("/v1/client" | "/v2/client") => &["user-agent"],
+        _ => return false,
+    };
+    let unwanted = ["origin", "content-length", "transfer-encoding", "expect"];
+    let host = one("host");
+    let key = one("sec-websocket-key");
+    let server = one("x-pyrycode-server").trim_ascii();
+    (request.method, request.version) == (Some("GET"), Some(1))
+        && domain.map_or(!host.is_empty(), |domain| host == domain.as_bytes())
+        && asks.iter().all(|(name, value)| one(name) == *value)
+        && required
+            .iter()
+            .all(|name| !one(name).trim_ascii().is_empty())
+        && unwanted
+            .iter()
+            .all(|name| all(request.headers, name).is_empty())
+        && key.len() == 24
+        && key[..21].iter().all(u8::is_ascii_alphanumeric)
+        && matches!(key[21..], [b'A' | b'Q' | b'g' | b'w', b'=', b'='])
+        && !server.is_empty()
+        && std::str::from_utf8(server).is_ok()
 }
 
 /// What is said instead of a 101, if anything.
@@ -128,7 +170,7 @@ fn check_request(request: &Request<'_, '_>, domain: Option<&str>, upgraded: &Upg
         assert!(tokens.any(|t| t.eq_ignore_ascii_case(token.as_bytes())));
     }
     let server = first("x-pyrycode-server").expect("a server-id");
-    assert_eq!(upgraded.server_id, String::from_utf8_lossy(server));
+    assert_eq!(upgraded.server_id.as_bytes(), server);
     assert!(!upgraded.server_id.is_empty() && first("user-agent").is_some());
     let path: hyper::Uri = request.path.unwrap_or_default().parse().expect("a target");
     let leg = if upgraded.is_binary {
@@ -142,7 +184,7 @@ fn check_request(request: &Request<'_, '_>, domain: Option<&str>, upgraded: &Upg
             .any(|v| path.path() == format!("{v}{leg}"))
     );
     let hosts = all(request.headers, "host");
-    assert!(hosts.len() <= 1);
+    assert_eq!(hosts.len(), 1);
     if let Some(domain) = domain {
         let host = match path.authority() {
             Some(authority) => authority.as_str().to_owned(),

@@ -7,11 +7,15 @@ use relay_proto::close::NO_STATUS;
 use relay_proto::ws::client::masked_frame;
 use relay_proto::ws::{
     Control, Decoder, Event, Limits, Opcode, Role, Utf8, close_frame, control_frame, data_header,
-    mask, sendable_close_code,
+    mask,
 };
 use std::io::{self, Read, Write};
 use tungstenite::Message;
 use tungstenite::protocol::{Role as TheirRole, WebSocket, WebSocketConfig};
+
+#[allow(dead_code, reason = "the decoder's target has use for the rest")]
+#[path = "../../crates/proto/tests/properties/oracle/ws.rs"]
+mod oracle;
 
 fuzz_target!(|input: &[u8]| {
     let [how, k0, k1, k2, k3, payload @ ..] = input else {
@@ -27,7 +31,12 @@ fuzz_target!(|input: &[u8]| {
     };
     check_message(kind, key, &payload);
     check_control(key, &payload);
-    check_close(u16::from_be_bytes([*k0, *k1]), text.unwrap_or_default());
+    // The codes around the reserved ones, or any.
+    let code = match k0 {
+        0..128 => 999 + u16::from(k1 % 20),
+        _ => u16::from_be_bytes([*k0, *k1]),
+    };
+    check_close(code, text.unwrap_or_default());
 });
 
 /// The mask, by its definition.
@@ -73,9 +82,11 @@ fn check_control(key: [u8; 4], payload: &[u8]) {
 
 /// A reason is cut between two characters, so that the frame is a legal one.
 fn check_close(code: u16, text: &str) {
+    let is_sent = oracle::is_legal_close_code(code) || code == NO_STATUS;
     let Some(wire) = close_frame(code, text) else {
-        return assert!(!sendable_close_code(code));
+        return assert!(!is_sent, "{code}");
     };
+    assert!(is_sent, "{code}");
     let close = match ours(Role::Client, &wire) {
         Message::Close(Some(close)) => close,
         // "No status" is said by saying nothing.

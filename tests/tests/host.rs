@@ -68,6 +68,37 @@ async fn c76_another_host_is_421_on_every_path() {
     phone.expect_alive().await;
 }
 
+/// RFC 9112, section 3.2. Before HTTP/1.1 there was no such header, and health checks that old are served.
+#[tokio::test]
+async fn a_request_without_a_host_or_with_two_is_400() {
+    let relay = Relay::start(&[]).await;
+    for path in ROUTES {
+        for hosts in ["", "Host: a\r\nHost: a\r\n", "Host: a\r\nHost: b\r\n"] {
+            let request = format!("GET {path} HTTP/1.1\r\n{hosts}\r\n");
+            let answer = exchange(&mut relay.connect().await, &request).await;
+            assert_eq!(answer.status, 400, "{request}");
+            assert_eq!(answer.header("connection"), Some("close"), "{request}");
+            answer.expect_contentless();
+        }
+    }
+    let old = [
+        ("", 200),
+        ("Host: a\r\n", 200),
+        ("Host: a\r\nHost: b\r\n", 400),
+    ];
+    for (hosts, status) in old {
+        let request = format!("GET /healthz HTTP/1.0\r\n{hosts}\r\n");
+        let answer = exchange(&mut relay.connect().await, &request).await;
+        assert_eq!(answer.status, status, "{request}");
+    }
+    // A target with a host does not stand for the header.
+    let request = "GET http://a/healthz HTTP/1.1\r\n\r\n";
+    let answer = exchange(&mut relay.connect().await, request).await;
+    assert_eq!(answer.status, 400);
+    let refusals = "pyrycode_relay_http_refusals_total{reason=\"host\"}";
+    relay.expect_metric(refusals, 20.0).await;
+}
+
 #[tokio::test]
 async fn c76_another_name_in_the_tls_handshake_is_no_handshake() {
     let relay = named().await;

@@ -58,22 +58,22 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// A required header is absent or empty: the request gets a 400 without a body.
+/// A required header is absent or empty, or a server-id isn't text: the request gets a 400 without a body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("header {0} is missing")]
-pub struct MissingHeader(pub &'static str);
+#[error("header {0} is missing or unusable")]
+pub struct UnusableHeader(pub &'static str);
 
 /// Reads a binary's headers. `get` returns the first value of the named header (lower case).
 ///
-/// Blanks around a value don't count, and an empty value is a missing one. Bytes that aren't UTF-8
-/// become U+FFFD.
+/// Blanks around a value don't count, and an empty value is a missing one. A server-id is UTF-8, so
+/// that different ones stay different; elsewhere bytes that aren't become U+FFFD.
 ///
 /// # Errors
-/// [`MissingHeader`] names the first of server, version, user-agent that is missing.
+/// [`UnusableHeader`] names the first of server, version, user-agent that is missing, or the server.
 pub fn binary_hello<'a>(
     get: impl Fn(&str) -> Option<&'a [u8]>,
-) -> Result<BinaryHello, MissingHeader> {
-    let server_id = text(required(&get, SERVER)?);
+) -> Result<BinaryHello, UnusableHeader> {
+    let server_id = server_id(&get)?;
     let version = text(required(&get, VERSION)?);
     required(&get, USER_AGENT)?;
     let instance = present(&get, INSTANCE).map(|value| Secret(value.to_vec()));
@@ -87,12 +87,12 @@ pub fn binary_hello<'a>(
 /// Reads a phone's headers, as [`binary_hello`] does a binary's.
 ///
 /// # Errors
-/// [`MissingHeader`] names the first of server, user-agent that is missing. The token isn't looked
-/// at.
+/// [`UnusableHeader`] names the first of server, user-agent that is missing, or the server. The token
+/// isn't looked at.
 pub fn phone_hello<'a>(
     get: impl Fn(&str) -> Option<&'a [u8]>,
-) -> Result<PhoneHello, MissingHeader> {
-    let server_id = text(required(&get, SERVER)?);
+) -> Result<PhoneHello, UnusableHeader> {
+    let server_id = server_id(&get)?;
     required(&get, USER_AGENT)?;
     let device_name = present(&get, DEVICE_NAME).map(text).unwrap_or_default();
     Ok(PhoneHello {
@@ -101,11 +101,16 @@ pub fn phone_hello<'a>(
     })
 }
 
+fn server_id<'a>(get: &impl Fn(&str) -> Option<&'a [u8]>) -> Result<String, UnusableHeader> {
+    let id = std::str::from_utf8(required(get, SERVER)?);
+    id.map(str::to_owned).map_err(|_| UnusableHeader(SERVER))
+}
+
 fn required<'a>(
     get: &impl Fn(&str) -> Option<&'a [u8]>,
     name: &'static str,
-) -> Result<&'a [u8], MissingHeader> {
-    present(get, name).ok_or(MissingHeader(name))
+) -> Result<&'a [u8], UnusableHeader> {
+    present(get, name).ok_or(UnusableHeader(name))
 }
 
 fn present<'a>(get: &impl Fn(&str) -> Option<&'a [u8]>, name: &str) -> Option<&'a [u8]> {
@@ -160,19 +165,19 @@ mod tests {
             for value in [&b""[..], b" \t "] {
                 let mut pairs = BINARY.to_vec();
                 pairs[i].1 = value;
-                assert_eq!(binary_hello(lookup(&pairs)), Err(MissingHeader(name)));
+                assert_eq!(binary_hello(lookup(&pairs)), Err(UnusableHeader(name)));
             }
             let mut pairs = BINARY.to_vec();
             pairs.remove(i);
-            assert_eq!(binary_hello(lookup(&pairs)), Err(MissingHeader(name)));
+            assert_eq!(binary_hello(lookup(&pairs)), Err(UnusableHeader(name)));
         }
         assert_eq!(
             phone_hello(lookup(&[(USER_AGENT, b"x")])),
-            Err(MissingHeader(SERVER))
+            Err(UnusableHeader(SERVER))
         );
         assert_eq!(
             phone_hello(lookup(&[(SERVER, b"x")])),
-            Err(MissingHeader(USER_AGENT))
+            Err(UnusableHeader(USER_AGENT))
         );
     }
 
@@ -185,14 +190,34 @@ mod tests {
         };
         assert_eq!(phone_hello(lookup(pairs)), Ok(nameless));
         let pairs: Pairs<'_> = &[
-            (SERVER, b"i\xffd"),
+            (SERVER, b"id"),
             (USER_AGENT, b"app"),
-            (DEVICE_NAME, b" P 8 "),
+            (DEVICE_NAME, b" P\xff8 "),
         ];
         let named = PhoneHello {
-            server_id: "i\u{fffd}d".into(),
-            device_name: "P 8".into(),
+            server_id: "id".into(),
+            device_name: "P\u{fffd}8".into(),
         };
         assert_eq!(phone_hello(lookup(pairs)), Ok(named));
+    }
+
+    /// With U+FFFD for what isn't, different ones would be one slot.
+    #[test]
+    fn a_server_id_is_utf_8() {
+        for (id, is_text) in [
+            (&b"h\xc3\xa9"[..], true),
+            (b"h\xe9", false),
+            (b"\xff", false),
+        ] {
+            let mut pairs = BINARY.to_vec();
+            pairs[0].1 = id;
+            let binary = binary_hello(lookup(&pairs)).map(|hello| hello.server_id);
+            let phone = phone_hello(lookup(&pairs)).map(|hello| hello.server_id);
+            assert_eq!(binary, phone);
+            match is_text {
+                true => assert_eq!(binary.unwrap().as_bytes(), id),
+                false => assert_eq!(binary, Err(UnusableHeader(SERVER))),
+            }
+        }
     }
 }

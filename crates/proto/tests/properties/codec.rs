@@ -2,6 +2,7 @@
 
 use crate::oracle::ws::{
     LIMIT, LIMITS, Look, Outcome, Seen, compare, decode, decode_and_discard, decode_as_session,
+    is_legal_close_code,
 };
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -266,5 +267,16 @@ proptest! {
         controls.retain(|seen| !matches!(seen, Seen::Message(..)));
         seen.extend(controls);
         prop_assert_eq!(decode_and_discard(Role::Server, LIMITS, &wire, from), (seen, None));
+    }
+}
+
+#[test]
+fn a_close_of_every_legal_code_is_understood_and_no_other() {
+    for code in (0..5100).chain([u16::MAX]) {
+        let payload = [&code.to_be_bytes()[..], b"why"].concat();
+        let wire = client_wire(&[Sent::Odd(8, true, payload)], [1, 2, 3, 4]);
+        let seen = decode(Role::Server, LIMITS, [&wire[..]]).0;
+        assert_eq!(!seen.is_empty(), is_legal_close_code(code), "{code}");
+        compare(&wire, LIMIT);
     }
 }

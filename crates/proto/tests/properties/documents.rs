@@ -16,7 +16,12 @@ fn number() -> impl Strategy<Value = String> {
 pub(crate) fn string() -> impl Strategy<Value = String> {
     let plain = "[^\"\\\\\\p{Cc}]{0,12}";
     let long = "[A-Za-z0-9+/=]{0,300}";
-    let escape = prop_oneof!["\\\\[\"\\\\/bfnrt]", "\\\\u[0-9a-cA-Ce-fE-F][0-9a-fA-F]{3}"];
+    let escape = prop_oneof![
+        "\\\\[\"\\\\/bfnrt]",
+        "\\\\u[0-9a-cA-Ce-fE-F][0-9a-fA-F]{3}",
+        // A character beyond them, as two.
+        "\\\\u[dD][89abAB][0-9a-fA-F]{2}\\\\u[dD][c-fC-F][0-9a-fA-F]{2}",
+    ];
     vec(prop_oneof![3 => plain, 1 => long, 2 => escape], 0..4)
         .prop_map(|parts| format!("\"{}\"", parts.concat()))
 }

@@ -25,7 +25,7 @@ use hyper::body::{Bytes, Incoming};
 use hyper::header::{self, HeaderValue};
 use hyper::server::conn::http1;
 use hyper::service::Service;
-use hyper::{Request, Response, StatusCode};
+use hyper::{Request, Response, StatusCode, Version};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use std::cell::Cell;
 use std::convert::Infallible;
@@ -188,8 +188,10 @@ impl Service<Request<Incoming>> for Exchange {
 
 /// A connection that may become a WebSocket, or how the request is answered otherwise.
 fn route(site: &Arc<Site>, request: &Request<Incoming>, arrival: Arrival) -> Result<Agreed, Reply> {
-    // RFC 9112, section 3.2: proxies in front might go by the other one.
-    if request.headers().get_all(header::HOST).iter().count() > 1 {
+    // RFC 9112, section 3.2: proxies in front might go by another one.
+    let hosts = request.headers().get_all(header::HOST).iter().count();
+    let may_be_absent = request.version() < Version::HTTP_11;
+    if hosts > 1 || hosts == 0 && !may_be_absent {
         let reply = contentless(StatusCode::BAD_REQUEST);
         return Err(refuse(site, Refusal::host, reply));
     }

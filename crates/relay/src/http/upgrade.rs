@@ -95,7 +95,7 @@ fn server(
 ) -> Result<(Seat, Accept), Reply> {
     let router = &site.router;
     let hello = headers::binary_hello(first(request.headers()))
-        .map_err(|_| missing_header(site, Endpoint::server))?;
+        .map_err(|_| unusable_header(site, Endpoint::server))?;
     let accept = check(site, request)?;
     let server = ServerId::new(&hello.server_id);
     if let Err(retry_after) = router.may_claim(&server) {
@@ -122,7 +122,7 @@ fn client(
     remote: &str,
 ) -> Result<(Seat, Accept), Reply> {
     let hello = headers::phone_hello(first(request.headers()))
-        .map_err(|_| missing_header(site, Endpoint::client))?;
+        .map_err(|_| unusable_header(site, Endpoint::client))?;
     let accept = check(site, request)?;
     let server = ServerId::new(&hello.server_id);
     Ok((
@@ -135,7 +135,7 @@ fn first<'a>(headers: &'a HeaderMap) -> impl Fn(&str) -> Option<&'a [u8]> {
     move |name| headers.get(name).map(HeaderValue::as_bytes)
 }
 
-fn missing_header(site: &Site, endpoint: Endpoint) -> Reply {
+fn unusable_header(site: &Site, endpoint: Endpoint) -> Reply {
     site.router
         .metrics
         .attempt(endpoint, Outcome::reject_headers);

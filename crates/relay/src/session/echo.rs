@@ -18,7 +18,29 @@ use std::sync::Arc;
 /// Messages waiting to be sent back, in bytes.
 const OUTBOX_BYTES: usize = 64 * 1024 * 1024;
 
-struct Echo(Arc<Peer>);
+/// How the endpoint reads.
+#[derive(Clone, Copy, Debug)]
+pub struct Pace {
+    /// No more than this at once; not 0.
+    pub read_bytes: usize,
+    /// After each message it reads nothing for a moment.
+    pub pauses: bool,
+}
+
+impl Pace {
+    /// As it comes.
+    pub const FREE: Self = Self {
+        read_bytes: usize::MAX,
+        pauses: false,
+    };
+}
+
+struct Echo {
+    peer: Arc<Peer>,
+    pace: Pace,
+    /// The moment after a message.
+    paused: bool,
+}
 
 impl Handler for Echo {
     fn metrics(&self) -> Option<&Metrics> {
@@ -28,14 +50,22 @@ impl Handler for Echo {
     fn message(&mut self, opcode: Opcode, payload: Payload<'_>) -> Result<Flow, Cause> {
         let bytes = payload.len();
         let item = Item::message(opcode, payload, Meaning::Delivered);
-        match self.0.push(item, bytes) {
-            Ok(()) => Ok(Flow::Continue),
-            Err(_) => Err(Cause::BacklogFull),
+        if self.peer.push(item, bytes).is_err() {
+            return Err(Cause::BacklogFull);
         }
+        self.paused = self.pace.pauses;
+        Ok(match self.paused {
+            true => Flow::Pause,
+            false => Flow::Continue,
+        })
     }
 
     fn may_read(&mut self, _held_bytes: usize) -> usize {
-        usize::MAX
+        if std::mem::take(&mut self.paused) {
+            self.peer.waker.wake();
+            return 0;
+        }
+        self.pace.read_bytes
     }
 
     fn left(&mut self, _end: &End, _unwritten: VecDeque<(Item, usize)>) {}
@@ -43,6 +73,11 @@ impl Handler for Echo {
 
 /// Echoes the messages of one connection, until it is closed. `early` was read from it already.
 pub async fn serve<S: Transport>(socket: S, limits: Limits, early: Bytes) {
+    serve_at(Pace::FREE, socket, limits, early).await;
+}
+
+/// As [`serve`], at a pace.
+pub async fn serve_at<S: Transport>(pace: Pace, socket: S, limits: Limits, early: Bytes) {
     let table = Arc::new(Table::new(ServerId::new("echo"), SlotHash::default()));
     let peer = Peer::new(
         Conn(0),
@@ -56,7 +91,11 @@ pub async fn serve<S: Transport>(socket: S, limits: Limits, early: Bytes) {
     let peer = Arc::new(peer);
     peer.admit();
     let start = Start {
-        handler: Echo(peer.clone()),
+        handler: Echo {
+            peer: peer.clone(),
+            pace,
+            paused: false,
+        },
         peer,
         socket,
         limits,

@@ -5,8 +5,8 @@ use serde::de::{MapAccess, Visitor};
 use serde_json::value::RawValue;
 use std::fmt;
 
-/// A message's members: decoded name and raw value, in order.
-struct Members<'a>(Vec<(String, &'a RawValue)>);
+/// An object's members: decoded name and raw value, in order.
+pub(crate) struct Members<'a>(pub(crate) Vec<(String, &'a RawValue)>);
 
 impl<'de> serde::Deserialize<'de> for Members<'de> {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -95,7 +95,7 @@ fn theirs(message: &str) -> Asked {
 }
 
 /// Panics unless both read the message in the same way. Not compared: what the library can't read
-/// (other than UTF-8, escapes of lone surrogates) or doesn't limit (depth).
+/// (other than UTF-8, names and conn_ids with lone surrogates) or doesn't limit (depth).
 pub(crate) fn compare(message: &[u8]) {
     let ours = ours(message);
     let Ok(text) = std::str::from_utf8(message) else {
@@ -103,7 +103,9 @@ pub(crate) fn compare(message: &[u8]) {
     };
     let lone_surrogate_possible = text.to_ascii_lowercase().contains("\\ud");
     let too_deep = text.bytes().filter(|b| matches!(b, b'[' | b'{')).count() > 10_000;
-    if !lone_surrogate_possible && !too_deep {
-        assert_eq!(ours, theirs(text), "{text}");
+    let theirs = theirs(text);
+    let unreadable = lone_surrogate_possible && theirs == Asked::Malformed;
+    if !unreadable && !too_deep {
+        assert_eq!(ours, theirs, "{text}");
     }
 }

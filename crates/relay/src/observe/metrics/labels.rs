@@ -150,9 +150,9 @@ label! {
         full,
         /// The relay shuts down (503).
         draining,
-        /// It is for another host (421), or for two (400).
+        /// It is for another host (421), or for none or two (400).
         host,
-        /// A required header is missing (400).
+        /// A required header is missing, or a server-id is not UTF-8 (400).
         headers,
         /// No valid WebSocket handshake (400, 403, 405, 426).
         handshake,
