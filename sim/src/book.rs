@@ -14,6 +14,8 @@ pub(crate) struct Conn {
     pub(crate) dialled: Dialled,
     /// When the first frame or notice came by it: until then a daemon does not know whether its claim is decided.
     pub(crate) proven_ms: Option<u64>,
+    /// Frames that its owner, a phone, has sent by it.
+    pub(crate) said: u64,
     /// Its owner did not take what came, for a while.
     pub(crate) slow: bool,
     /// When and how it ended.
@@ -48,6 +50,7 @@ impl Conn {
         Self {
             dialled,
             slow,
+            said: 0,
             proven_ms: None,
             end: None,
         }
@@ -121,6 +124,8 @@ pub(crate) struct Spoken {
     pub(crate) directed_on: u64,
     /// What the relay said of its end.
     pub(crate) notice: Option<u16>,
+    /// The connection on which it said so.
+    pub(crate) noticed_on: u64,
 }
 
 /// A process of a daemon.

@@ -193,6 +193,12 @@ fn notice(inner: &Inner, session: Session, spoken: &Spoken) -> Result<(), String
             None => Err(format!("notice {code}, but the phone is connected")),
         };
     };
+    // A Close of its own came behind everything else, and no connection of its daemon broke meanwhile.
+    let whole = code == 1000 && matches!(end.how, How::Quit) && spoken.noticed_on == spoken.began;
+    if whole && spoken.next != conn.said {
+        let (said, next) = (conn.said, spoken.next);
+        return Err(format!("it quit after {said} frames, and {next} arrived"));
+    }
     if conn.excuse().is_some() {
         return Ok(());
     }

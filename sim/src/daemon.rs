@@ -344,10 +344,9 @@ impl Program {
         let now_ms = self.me.book.history.ms();
         let before = self.with(|daemon| {
             daemon.conns.prove(now_ms);
-            daemon
-                .sessions
-                .get_mut(&session)
-                .and_then(|spoken| spoken.notice.replace(code))
+            let spoken = daemon.sessions.get_mut(&session)?;
+            spoken.noticed_on = daemon.conns.number();
+            spoken.notice.replace(code)
         });
         if let Some(before) = before {
             self.me

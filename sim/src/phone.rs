@@ -87,6 +87,9 @@ impl Program {
             let phone = &mut book.phones[self.number];
             let number = phone.sent;
             phone.sent += 1;
+            if let Some(conn) = phone.conns.all.last_mut() {
+                conn.said += 1;
+            }
             if calm {
                 phone.calm_number.get_or_insert(number);
             }

@@ -278,6 +278,7 @@ impl Task {
         let uptime = since.elapsed();
         let (code, reason) = match end {
             End::Shutdown => {
+                self.queue_the_rest(&mut socket);
                 let reason = if self.setup.app == App::Daemon {
                     "client closing"
                 } else {
@@ -368,6 +369,17 @@ impl Task {
                         },
                     }
                 }
+            }
+        }
+    }
+
+    /// What was taken before a shutdown leaves before the Close; nothing more is taken.
+    fn queue_the_rest(&mut self, socket: &mut Socket) {
+        self.commands.close();
+        while let Ok(command) = self.commands.try_recv() {
+            // Without a mask there is no Close either: the connection is cut.
+            if command.epoch == self.epoch && socket.queue_text(&command.message).is_err() {
+                return;
             }
         }
     }

@@ -33,6 +33,29 @@ async fn a_sender_waits_for_the_socket_and_for_nothing_else() {
     tokio::time::timeout(SOON, both).await.expect("all is sent");
 }
 
+/// An owner that says its last word and goes has said it.
+#[tokio::test]
+async fn what_is_sent_before_a_shutdown_leaves_before_the_close() {
+    let relay = Script::start().await.unwrap();
+    let mut phone = PhoneLink::builder(&relay.url(), "home").start().unwrap();
+    let mut peer = relay.accept().await.unwrap();
+    let connected = phone.recv().await;
+    assert!(matches!(connected, Some(PhoneEvent::Connected { .. })));
+    let sender = phone.sender();
+    for n in 0..50 {
+        phone.send(n.to_string().as_bytes()).await.unwrap();
+    }
+    let closing = tokio::spawn(phone.shutdown());
+    for n in 0..50 {
+        let seen = peer.recv().await;
+        assert_eq!(seen, Some(Seen::Message(n.to_string().into())));
+    }
+    assert_eq!(peer.recv().await, Some(Seen::Close(Some(1000))));
+    assert_eq!(sender.send(b"1").await, Err(SendError::NotConnected));
+    drop(peer);
+    closing.await.unwrap();
+}
+
 /// The relay would end a daemon's connection, and with it every phone's session, for one such frame.
 #[tokio::test]
 async fn what_is_not_utf8_is_not_sent() {
