@@ -190,6 +190,39 @@ async fn a_fin_behind_the_last_word_does_not_hide_the_close() {
     }
 }
 
+/// The daemon said so first, and hears of no other end: it is not what the phone does wrong while that waits that counts.
+#[tokio::test]
+async fn a_directive_that_waits_is_not_overtaken_by_a_fault_of_the_phone() {
+    let relay = Relay::start(&["--control-timeout", "60s", "--write-timeout", "60s"]).await;
+    let queued = "pyrycode_relay_queue_bytes";
+    let mut daemon = relay.daemon("home").await;
+    let mut phone = relay.raw_phone("home", Some(4096)).await;
+    phone.send(&frame(1)).await;
+    let conn_id = daemon.expect_frame(&frame(1)).await;
+    // Much more than the kernels take.
+    while relay.metric(queued).await < Some(1_000_000.0) {
+        daemon.send_to(&conn_id, &json_of(200_000));
+        daemon.expect_alive().await;
+    }
+    daemon.close_phone(&conn_id, Some(&frame(2)), 4401);
+    daemon.expect_alive().await;
+    phone.write(&masked(op::TEXT, b"no JSON")).await.unwrap();
+    let fields = [("conn_id", &*conn_id)];
+    relay.log.wait("phone_forwarder_marshal_err", &fields).await;
+    let last = loop {
+        match phone.recv().await {
+            message if message.first == op::TEXT && message.payload.len() < 100_000 => {
+                break message;
+            }
+            message => assert_eq!(message.first, op::TEXT),
+        }
+    };
+    assert_eq!(last.payload, frame(2).into_bytes());
+    phone.expect_close(4401, "").await;
+    daemon.expect_silence().await;
+    relay.expect_counts(1, 0).await;
+}
+
 #[tokio::test]
 async fn c55_a_rejected_phone_is_never_noticed() {
     let relay = Relay::start(&["--phones-per-server", "1"]).await;

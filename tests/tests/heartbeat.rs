@@ -70,10 +70,10 @@ async fn data_is_no_substitute_for_a_pong() {
     let mut phone = relay.raw_phone("home", None).await;
     let close = loop {
         phone.send("{}").await;
-        // An unsolicited pong is ignored.
-        phone
-            .frame(op::PONG, b"4294967295 is not your number")
-            .await;
+        // An unsolicited pong is ignored, also one that would answer a probe or a proof.
+        for pong in ["4294967295 is not your number", "p0", "p1", "s0", "s1"] {
+            phone.frame(op::PONG, pong.as_bytes()).await;
+        }
         let frame = phone.read().await.unwrap().expect("a frame, not the end");
         if frame.first == op::CLOSE {
             break frame;

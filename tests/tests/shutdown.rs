@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use relay_tests::{Launch, Relay, eventually, frame, op};
 use rustix::process::Signal;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
 const HEALTH: &str = "--health-listen";
@@ -117,6 +118,32 @@ async fn the_drain_ends_at_its_timeout_whatever_peers_do() {
     );
     assert!(took < Duration::from_secs(8), "{took:?}");
     relay.log.wait("drain incomplete", &[]).await;
+}
+
+/// With nobody connected there is nothing else to wait for.
+#[tokio::test]
+async fn who_is_in_the_middle_of_a_request_gets_an_answer() {
+    let mut relay = Relay::start(&[]).await;
+    let mut client = relay.connect().await;
+    let request = b"GET /v1/client HTTP/1.1\r\nHost: relay.example.com\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+        Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nUser-Agent: test\r\n\
+        x-pyrycode-server: home\r\n\r\n";
+    let (begin, end) = request.split_at(40);
+    client.write_all(begin).await.unwrap();
+    client.flush().await.unwrap();
+    relay.expect_metric("pyrycode_relay_handshakes", 1.0).await;
+    relay.terminate();
+    relay
+        .log
+        .wait("shutdown signal received; draining", &[])
+        .await;
+    client.write_all(end).await.unwrap();
+    client.flush().await.unwrap();
+    let mut answer = String::new();
+    client.read_to_string(&mut answer).await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 503 "), "{answer}");
+    assert!(answer.to_lowercase().contains("retry-after: "), "{answer}");
+    assert_eq!(relay.exited().await.code(), Some(0));
 }
 
 /// A service manager that passes on a signal which the process group has already is no reason to cut anybody's close.

@@ -85,6 +85,7 @@ impl Relay {
         site.phases.enter(Phase::Ready);
         let server = server::Relay {
             router: site.router.clone(),
+            door: front.door.clone(),
             log,
             phases: site.phases.clone(),
             local_addr: SocketAddr::from(([0, 0, 0, 0], 0)),

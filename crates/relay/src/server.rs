@@ -2,6 +2,7 @@
 
 use crate::admin::Admin;
 use crate::config::{AdminToken, Config, address::AddressError};
+use crate::net::door::Door;
 use crate::observe::log::{Event, Key, Log};
 use crate::os::systemd::Inherited;
 use crate::phase::{Phase, Phases};
@@ -12,6 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
+use tokio::time::timeout;
 
 /// Why a relay does not start.
 #[derive(Debug, thiserror::Error)]
@@ -55,6 +57,8 @@ pub enum Shutdown {
 /// A running relay. Only [`Self::shutdown`] stops it: dropped, it goes on until the runtime ends.
 pub struct Relay {
     pub(crate) router: Arc<Router>,
+    /// Of the public listeners.
+    pub(crate) door: Arc<Door>,
     pub(crate) log: Log,
     pub(crate) phases: Phases,
     pub(crate) local_addr: SocketAddr,
@@ -159,9 +163,14 @@ impl Relay {
                 drop(run.await);
             }
         }
+        let ended = async {
+            self.router.close_all().await;
+            // Who is in the middle of a request gets an answer, if it is quick; others may be there to wait for ever.
+            drop(timeout(LAST_ANSWERS, self.door.emptied()).await);
+        };
         let outcome = tokio::select! {
             biased;
-            () = self.router.close_all() => Shutdown::Complete,
+            () = ended => Shutdown::Complete,
             () = tokio::time::sleep(config.shutdown_timeout) => Shutdown::Incomplete,
             () = hurried(&self.hurry, 2) => Shutdown::Incomplete,
         };
@@ -178,7 +187,7 @@ impl Relay {
             service.abort();
         }
         // A service manager that does not listen is no reason to stay.
-        drop(tokio::time::timeout(LAST_WORDS, self.report).await);
+        drop(timeout(LAST_WORDS, self.report).await);
         self.log.flush();
         outcome
     }
@@ -192,6 +201,9 @@ async fn hurried(hurry: &watch::Sender<u32>, times: u32) {
         .wait_for(|presses| *presses >= times)
         .await;
 }
+
+/// For a request that is under way: some round trips.
+const LAST_ANSWERS: Duration = Duration::from_secs(2);
 
 /// For the service manager to hear that the relay stops.
 const LAST_WORDS: Duration = Duration::from_secs(1);

@@ -80,6 +80,7 @@ pub(crate) async fn start(
     phases.enter(Phase::Ready);
     Ok(Relay {
         router,
+        door: front.door.clone(),
         log,
         phases,
         local_addr,

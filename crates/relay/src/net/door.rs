@@ -15,6 +15,7 @@ use std::collections::BTreeMap;
 use std::future::Future;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use tokio::sync::Notify;
 use tokio::task::AbortHandle;
 
 /// Time between two lines about dropped connections: whoever causes them must not fill the log.
@@ -26,6 +27,8 @@ pub(crate) struct Door {
     clock: Clock,
     log: Log,
     metrics: Arc<Metrics>,
+    /// Nobody is on the way in.
+    emptied: Notify,
     inner: Mutex<Inner>,
 }
 
@@ -109,6 +112,7 @@ impl Door {
             clock: router.clock,
             log: router.log.clone(),
             metrics: router.metrics.clone(),
+            emptied: Notify::new(),
             inner: Mutex::new(Inner {
                 lobby,
                 tasks: BTreeMap::new(),
@@ -124,6 +128,17 @@ impl Door {
         Fill {
             now: self.lock().lobby.len(),
             limit: self.room.places(),
+        }
+    }
+
+    /// Waits until nobody is on the way in.
+    pub(crate) async fn emptied(&self) {
+        loop {
+            let emptied = self.emptied.notified();
+            if self.lock().lobby.is_empty() {
+                return;
+            }
+            emptied.await;
         }
     }
 
@@ -251,6 +266,9 @@ impl Drop for Place {
     fn drop(&mut self) {
         let mut inner = self.door.lock();
         inner.lobby.leave(self.ticket);
+        if inner.lobby.is_empty() {
+            self.door.emptied.notify_waiters();
+        }
         let evicted = inner.tasks.remove(&self.ticket).is_none();
         if evicted && !self.answered {
             // With all places taken, nobody in particular is to blame.

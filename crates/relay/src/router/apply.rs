@@ -325,7 +325,8 @@ impl Router {
             for credit in items.iter().filter_map(|(item, _)| item.credit.as_ref()) {
                 credit.phone.close(Cause::BinaryReclaimed);
             }
-            items.clear();
+            // Notices are few, and bounded by the room that they had.
+            items.retain(|(item, _)| matches!(item.meaning, Meaning::Notice));
             bytes = 0;
         }
         let table = binary.table.clone();

@@ -209,13 +209,15 @@ impl Handler for Binary {
         self.proving.map(NonZero::get)
     }
 
-    fn proof(&mut self, sequence: u64) {
+    fn proof(&mut self, sequence: u64) -> bool {
         // Only what was asked: a peer cannot prove what it was never sent.
-        if self.proving.is_some_and(|asked| asked.get() == sequence) {
+        let asked = self.proving.is_some_and(|asked| asked.get() == sequence);
+        if asked {
             self.proving = None;
             self.proven = sequence;
             self.seat.peer.table.prove(sequence);
         }
+        asked
     }
 
     /// A peer that answers only the newest of several pings may have skipped the one of a proof.

@@ -107,8 +107,10 @@ pub(crate) trait Handler: Send + Unpin + 'static {
         None
     }
 
-    /// A pong with the number of a proof.
-    fn proof(&mut self, _sequence: u64) {}
+    /// A pong with the number of a proof. Whether that is the one that was asked for.
+    fn proof(&mut self, _sequence: u64) -> bool {
+        false
+    }
 
     /// A pong of the heartbeat.
     fn heartbeat(&mut self) {}
@@ -170,6 +172,8 @@ pub(crate) struct Session<S, H: Handler> {
     ping: Option<u32>,
     last_ping: u32,
     probe: Option<u32>,
+    /// The newest that was sent; they count from 1.
+    last_probe: u32,
     timer: Pin<Box<Sleep>>,
     armed: Millis,
 }
@@ -213,6 +217,7 @@ impl<S: Transport, H: Handler> Session<S, H> {
             ping: None,
             last_ping: 0,
             probe: None,
+            last_probe: 0,
             timer: Box::pin(tokio::time::sleep_until(start.clock.instant(now))),
             armed: Millis(0),
         }
@@ -384,10 +389,11 @@ impl<S: Transport, H: Handler> Session<S, H> {
         let Ok(text) = std::str::from_utf8(payload) else {
             return;
         };
-        if let Some(probe) = text.strip_prefix('p').and_then(|n| n.parse().ok()) {
+        let asked = if let Some(probe) = text.strip_prefix('p').and_then(|n| n.parse().ok()) {
             self.handler.probe_answered(probe);
+            self.last_probe == probe
         } else if let Some(sequence) = text.strip_prefix('s').and_then(|n| n.parse().ok()) {
-            self.handler.proof(sequence);
+            self.handler.proof(sequence)
         } else if let Ok(number) = text.parse() {
             self.handler.heartbeat();
             if let Some(round_trip_ms) = self.life.round_trip_ms(now, number) {
@@ -396,11 +402,13 @@ impl<S: Transport, H: Handler> Session<S, H> {
             }
             return self.life.pong(number);
         } else {
-            return;
+            false
+        };
+        if asked {
+            // A peer may answer only the newest of several pings (RFC 6455, section 5.5.3): that it
+            // answered this one is as good a sign of life as the heartbeat's own pong.
+            self.life.pong(self.last_ping);
         }
-        // A peer may answer only the newest of several pings (RFC 6455, section 5.5.3): that it
-        // answered this one is as good a sign of life as the heartbeat's own pong.
-        self.life.pong(self.last_ping);
     }
 }
 
@@ -440,7 +448,7 @@ impl<S, H: Handler> Session<S, H> {
 /// However its task ends, what it had taken for its peer and not written is accounted for.
 impl<S, H: Handler> Drop for Session<S, H> {
     fn drop(&mut self) {
-        if !self.left {
+        if !self.left || !self.writer.is_empty() {
             let end = End {
                 cause: Cause::PeerVanished,
                 code: close::GOING_AWAY,

@@ -5,7 +5,7 @@ use super::{Handler, Phase, Session, Transport};
 use crate::observe::metrics::Direction;
 use relay_core::{Action, Millis};
 use relay_proto::close::Cause;
-use relay_proto::ws::{Control, control_frame};
+use relay_proto::ws::{Control, close_frame, control_frame};
 use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -124,6 +124,7 @@ impl<S: Transport, H: Handler> Session<S, H> {
         if let Some(pong) = self.pong.take() {
             self.writer.push_control(Item::control(&pong));
         }
+        self.last_probe = self.probe.unwrap_or(self.last_probe);
         let numbers = [
             self.ping.take().map(|number| number.to_string()),
             self.probe.take().map(|number| format!("p{number}")),
@@ -159,7 +160,21 @@ impl<S: Transport, H: Handler> Session<S, H> {
         }
         // Not before the last of them is popped: closing looks at what is written in part.
         if let Some(code) = directed {
-            self.close(Cause::Directive(code), now);
+            self.direct(code, now);
+        }
+    }
+
+    /// What its binary asked for has come to its turn: the close, behind all that it sent before.
+    fn direct(&mut self, code: u16, now: Millis) {
+        let close = Cause::Directive(code).close();
+        let frame = close.and_then(|close| close_frame(close.code, close.reason));
+        match (frame, self.farewell.is_some()) {
+            // The phone has broken a rule since, and its Close was to follow. The binary was first, and knows of no other end.
+            (Some(frame), true) => {
+                self.phase = Phase::Closing { sent: false, code };
+                self.farewell = Some(Box::new(frame));
+            }
+            _ => self.close(Cause::Directive(code), now),
         }
     }
 
