@@ -108,7 +108,7 @@ fn tcp_configuration(addr: SocketAddr, relay: SocketAddr, options: &str) -> Stri
             ("127.0.0.1:8443", &relay.to_string()),
             ("send-proxy-v2", options),
             // Each takes two descriptors, which the tests may not have.
-            ("maxconn 40000", "maxconn 400"),
+            ("maxconn 28000", "maxconn 400"),
         ],
     )
 }
