@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use relay_client::testing::{Script, Seen};
-use relay_client::{PhoneEvent, PhoneLink, SendError};
+use relay_client::{App, Options, PhoneEvent, PhoneLink, SendError};
 use std::time::Duration;
 
 /// Far less than until anything else happens on a connection whose peer is silent: a ping, after 20 s.
@@ -54,6 +54,35 @@ async fn what_is_sent_before_a_shutdown_leaves_before_the_close() {
     assert_eq!(sender.send(b"1").await, Err(SendError::NotConnected));
     drop(peer);
     closing.await.unwrap();
+}
+
+/// Longer than all of it may stand still, though what waits leaves slowly.
+#[tokio::test]
+async fn a_shutdown_goes_on_for_as_long_as_something_leaves() {
+    const FRAMES: usize = 130;
+    let relay = Script::start().await.unwrap();
+    let mut options = Options::of(App::Mobile);
+    options.timeouts.close = Duration::from_secs(1);
+    let builder = PhoneLink::builder(&relay.url(), "home").options(options);
+    let mut phone = builder.start().unwrap();
+    let mut peer = relay.accept().await.unwrap();
+    let connected = phone.recv().await;
+    assert!(matches!(connected, Some(PhoneEvent::Connected { .. })));
+    let reader = tokio::spawn(async move {
+        let mut frames = 0;
+        while let Some(Seen::Message(_)) = peer.recv().await {
+            frames += 1;
+            // A slow path.
+            tokio::time::sleep(Duration::from_millis(30)).await;
+        }
+        frames
+    });
+    let frame = format!("\"{}\"", "x".repeat(100_000));
+    for _ in 0..FRAMES {
+        phone.send(frame.as_bytes()).await.unwrap();
+    }
+    phone.shutdown().await;
+    assert_eq!(reader.await.unwrap(), FRAMES);
 }
 
 /// The relay would end a daemon's connection, and with it every phone's session, for one such frame.

@@ -56,10 +56,25 @@ impl<T, B: Budget> Outbox<T, B> {
     /// [`Overflow`] if it was refused. The first overflow drops everything that waits, and from then on every item
     /// is refused: a connection that lost one item must not get the next one.
     pub fn push(&mut self, item: T, bytes: usize) -> Result<(), Overflow> {
+        let has_room = self.has_room(bytes, 0);
+        self.queue(item, bytes, has_room)
+    }
+
+    /// As [`push`](Self::push), for an item that is not refused because others use up the common budget. Such items must
+    /// be few and small: what is charged for them may not be covered.
+    ///
+    /// # Errors
+    /// As [`push`](Self::push), of the outbox's own budget.
+    pub fn push_exempt(&mut self, item: T, bytes: usize) -> Result<(), Overflow> {
+        let has_room = self.has_room(bytes, 0) || self.fits(bytes, 0);
+        self.queue(item, bytes, has_room)
+    }
+
+    fn queue(&mut self, item: T, bytes: usize, has_room: bool) -> Result<(), Overflow> {
         if let Some(refusal) = self.refusal {
             return Err(refusal);
         }
-        if !self.has_room(bytes, 0) {
+        if !has_room {
             self.clear();
             self.refusal = Some(Overflow::Later);
             return Err(Overflow::First);

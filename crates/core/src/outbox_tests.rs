@@ -338,3 +338,27 @@ proptest! {
         prop_assert_eq!(common.left_bytes.get(), common_kib * KIB);
     }
 }
+
+#[test]
+fn an_exempt_item_needs_room_in_its_own_queue_only() {
+    let budget = Counted::new(limits::QUEUE_STEP_BYTES);
+    let mut outbox = Outbox::new(2 * limits::QUEUE_FREE_BYTES, &budget);
+    assert_eq!(outbox.push((), limits::QUEUE_FREE_BYTES - 1_000), Ok(()));
+    assert_eq!(
+        outbox.push_exempt((), 2_000),
+        Ok(()),
+        "nothing is left of the budget"
+    );
+    assert_eq!(
+        (outbox.len(), budget.left_bytes.get()),
+        (2, limits::QUEUE_STEP_BYTES)
+    );
+    while let Some((_, cost)) = outbox.pop() {
+        outbox.written(cost);
+    }
+    assert_eq!(budget.left_bytes.get(), limits::QUEUE_STEP_BYTES);
+    assert_eq!(
+        outbox.push_exempt((), 2 * limits::QUEUE_FREE_BYTES),
+        Err(Overflow::First)
+    );
+}

@@ -35,7 +35,7 @@ pub struct Timeouts {
     /// For one message to leave, and for any progress of a blocked write. Default 10 s, as the
     /// daemon has it.
     pub write: Duration,
-    /// For the peer's half of the close handshake. Default 5 s.
+    /// For the peer's half of the close handshake, and for any progress of what is to leave before. Default 5 s.
     pub close: Duration,
 }
 
@@ -310,25 +310,40 @@ impl Socket {
         poll_fn(|cx| self.poll_recv(cx)).await
     }
 
-    /// The closing handshake: sends Close (or the answer to the peer's), then waits for the peer's
-    /// half and the end of the TCP connection, at most [`Timeouts::close`]. Messages still arriving
-    /// are discarded. Returns the peer's close code and reason, if its Close came in time.
+    /// The closing handshake: sends Close (or the answer to the peer's) behind what was taken before, as
+    /// long as something of it leaves within each [`Timeouts::close`]; then waits for the peer's half and
+    /// the end of the TCP connection, for as long again. Messages still arriving are discarded. Returns the peer's close code and reason, if its Close came in time.
     ///
     /// A `code` no close frame may carry goes out as an empty close frame.
     pub async fn close(mut self, code: u16, reason: &str) -> Option<(Option<u16>, String)> {
         let within = self.timeouts.close;
         let mut answer = None;
-        let handshake = async {
-            self.output.close(code, reason)?;
-            loop {
-                if let Received::Close { code, reason } = self.recv().await? {
-                    answer = Some((code, reason));
+        // However it ends, by the peer's FIN, an error or a timeout: the connection is over.
+        if self.output.close(code, reason).is_ok() && self.all_leaves(&mut answer).await {
+            let ends = async {
+                while let Ok(received) = self.recv().await {
+                    note_close(received, &mut answer);
                 }
-            }
-        };
-        // However it ends, by the peer's FIN, an error or the timeout: the connection is over.
-        let _: Result<Result<(), SocketError>, _> = timeout(within, handshake).await;
+            };
+            let _ = timeout(within, ends).await;
+        }
         answer
+    }
+
+    /// Writes what waits, reading on. False: the connection is over, or takes nothing.
+    async fn all_leaves(&mut self, answer: &mut Option<(Option<u16>, String)>) -> bool {
+        loop {
+            let before_bytes = self.queued_bytes();
+            if before_bytes == 0 {
+                return true;
+            }
+            match timeout(self.timeouts.close, self.drive(true, 1)).await {
+                Ok(Ok(Some(received))) => note_close(received, answer),
+                Ok(Ok(None)) => {}
+                Err(_) if self.queued_bytes() < before_bytes => {}
+                Ok(Err(_)) | Err(_) => return false,
+            }
+        }
     }
 
     /// As [`recv`](Self::recv), or only the writing half of it when `read` is false. `None`: of `room` bytes or more that were
@@ -446,5 +461,12 @@ impl Socket {
             self.must_flush = false;
         }
         Poll::Ready(Ok(()))
+    }
+}
+
+/// Keeps code and reason of the peer's Close.
+fn note_close(received: Received, answer: &mut Option<(Option<u16>, String)>) {
+    if let Received::Close { code, reason } = received {
+        *answer = Some((code, reason));
     }
 }

@@ -128,9 +128,15 @@ impl Router {
             self.end_uncertain(state, &peer, &carried);
             let ending = |item: &Item| item.credit.as_ref().is_some_and(|c| c.phone.is_ending());
             for (item, _) in carried.into_iter().filter(|(item, _)| !ending(item)) {
-                // The new outbox is as large as the one they came from.
                 let bytes = item.len();
-                let _ = peer.push(item, bytes);
+                let phone = item.credit.as_ref().map(|credit| credit.phone.clone());
+                // The new outbox is as large as the one they came from, but others may have used up what all share: then
+                // nothing more of this phone's may follow.
+                if !peer.push_kept(item, bytes)
+                    && let Some(phone) = phone
+                {
+                    phone.close(Cause::Overloaded);
+                }
             }
         } else {
             // A new tenure has lost nothing.
@@ -210,6 +216,10 @@ impl Router {
             return self.drop_parked(phone, Unparked::left);
         }
         self.deliver_parked(phone, &binary);
+        if phone.is_ending() {
+            // Behind what was lost nothing may follow.
+            return;
+        }
         phone.lock().route = Route::To(binary);
         phone.waker.wake();
     }
@@ -279,10 +289,16 @@ impl Router {
             let cost = frame.len() + prefix.len();
             let credit = Credit::take(phone, frame.len(), prefix.len());
             let item = Item::envelope(&prefix, Payload::Owned(frame), credit);
-            // The outbox has room for what all phones may have parked; should it be closed, the phone
-            // must not go on without these frames.
-            if binary.push(item, cost).is_err() {
-                phone.close(Cause::BinaryAway);
+            // The outbox has room for what all phones may have parked; should it be closed, or others have used up what all
+            // share, the phone must not go on without these frames.
+            if !binary.push_kept(item, cost) {
+                let is_gone = binary.lock().outbox.is_closed();
+                let cause = if is_gone {
+                    Cause::BinaryAway
+                } else {
+                    Cause::Overloaded
+                };
+                return phone.close(cause);
             }
         }
     }

@@ -6,6 +6,8 @@
 
 mod apply;
 mod audit;
+#[cfg(test)]
+mod kept_tests;
 mod seat;
 mod slot_hash;
 mod table;
@@ -139,8 +141,14 @@ impl Router {
     /// One with the defaults that logs nothing.
     #[cfg(test)]
     pub(crate) fn silent() -> Arc<Self> {
+        Self::silent_with(Config::default())
+    }
+
+    /// The same with this configuration.
+    #[cfg(test)]
+    pub(crate) fn silent_with(config: Config) -> Arc<Self> {
         let log = Log::start(crate::observe::log::LogSettings::silent());
-        let (config, machine) = (Config::default(), Machine::look());
+        let machine = Machine::look();
         Arc::new(Self::new(config, machine, Clock::start(), log, None))
     }
 

@@ -171,8 +171,9 @@ pub(crate) struct Session<S, H: Handler> {
     pong: Option<Box<ControlFrame>>,
     ping: Option<u32>,
     last_ping: u32,
-    probe: Option<u32>,
-    /// The newest that was sent; they count from 1.
+    /// A ping with the number of the newest probe is due.
+    probe_due: bool,
+    /// The number of the newest probe; they count from 1.
     last_probe: u32,
     timer: Pin<Box<Sleep>>,
     armed: Millis,
@@ -216,7 +217,7 @@ impl<S: Transport, H: Handler> Session<S, H> {
             pong: None,
             ping: None,
             last_ping: 0,
-            probe: None,
+            probe_due: false,
             last_probe: 0,
             timer: Box::pin(tokio::time::sleep_until(start.clock.instant(now))),
             armed: Millis(0),
@@ -239,8 +240,11 @@ impl<S: Transport, H: Handler> Session<S, H> {
         if admitted {
             self.life.registered(now);
         }
-        if self.phase == Phase::Open && probe.is_some() {
-            self.probe = probe;
+        if self.phase == Phase::Open
+            && let Some(probe) = probe
+        {
+            self.probe_due = true;
+            self.last_probe = probe;
         }
         for probe in check_path {
             let path = self.socket.path();
@@ -311,7 +315,7 @@ impl<S: Transport, H: Handler> Session<S, H> {
         self.leave(end, true);
         self.pong = None;
         self.ping = None;
-        self.probe = None;
+        self.probe_due = false;
         self.decoder.discard_messages();
         self.writer.push_control(Item::control(frame));
         self.phase = Phase::Closing {

@@ -6,7 +6,7 @@
 //! Lock order: the router's state, then a phone's [`Peer`], then its binary's.
 
 use super::budget::QueueBudget;
-use super::item::Item;
+use super::item::{Item, Meaning};
 use super::stock::{self, Ring};
 use super::tally::Tally;
 use super::window::Window;
@@ -116,7 +116,11 @@ impl Inner {
         {
             self.outbox.move_to(room);
         }
-        self.outbox.push(item, cost_bytes)
+        match item.meaning {
+            // It is a promise to its binary, and no reason to end it: others may have used up what all share.
+            Meaning::Notice => self.outbox.push_exempt(item, cost_bytes),
+            _ => self.outbox.push(item, cost_bytes),
+        }
     }
 }
 
@@ -298,6 +302,15 @@ impl Peer {
             self.waker.wake();
         }
         None
+    }
+
+    /// Queues an item that was kept for this binary, leaving room for close notices. False, and nothing lost but the
+    /// item: there is no room.
+    pub(crate) fn push_kept(&self, item: Item, cost_bytes: usize) -> bool {
+        let mut inner = self.lock();
+        let is_notice = matches!(item.meaning, Meaning::Notice);
+        let has_room = is_notice || inner.outbox.has_room(cost_bytes, NOTICE_BYTES);
+        has_room && self.push_locked(inner, item, cost_bytes).is_ok()
     }
 
     /// Takes what waits in the outbox, at the taker's charge, and closes it.

@@ -124,10 +124,9 @@ impl<S: Transport, H: Handler> Session<S, H> {
         if let Some(pong) = self.pong.take() {
             self.writer.push_control(Item::control(&pong));
         }
-        self.last_probe = self.probe.unwrap_or(self.last_probe);
         let numbers = [
             self.ping.take().map(|number| number.to_string()),
-            self.probe.take().map(|number| format!("p{number}")),
+            std::mem::take(&mut self.probe_due).then(|| format!("p{}", self.last_probe)),
         ];
         for payload in numbers.into_iter().flatten() {
             let ping = control_frame(Control::Ping, payload.as_bytes());
@@ -217,7 +216,7 @@ impl<S: Transport, H: Handler> Session<S, H> {
 
     /// Whether nothing is left to do until somebody wakes this task. If so, it is marked idle.
     fn settled(&mut self) -> bool {
-        if self.pong.is_some() || self.ping.is_some() || self.probe.is_some() {
+        if self.pong.is_some() || self.ping.is_some() || self.probe_due {
             return self.write_blocked;
         }
         let mut inner = self.peer.lock();

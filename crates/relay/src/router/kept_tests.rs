@@ -1,0 +1,101 @@
+//! What is kept for a binary that may return, when memory is short.
+
+use super::{Router, Seat};
+use crate::config::Config;
+use crate::session::Handler;
+use crate::session::item::Item;
+use crate::session::peer::Peer;
+use crate::session::phone::Phone;
+use relay_core::{Instance, Outbox, ServerId};
+use relay_proto::close::Cause;
+use relay_proto::ws::{Opcode, Payload};
+use std::sync::Arc;
+
+struct Home(Arc<Router>);
+
+impl Home {
+    fn with(change: impl FnOnce(&mut Config)) -> Self {
+        let mut config = Config::default();
+        change(&mut config);
+        Self(Router::silent_with(config))
+    }
+
+    /// The same process, again and again.
+    fn claim(&self) -> Seat {
+        let process = Some(Instance::new(b"process"));
+        let server = ServerId::new("home");
+        self.0.claim(&server, String::new(), process, "192.0.2.1")
+    }
+
+    fn phone(&self) -> (Phone, Arc<Peer>) {
+        let server = ServerId::new("home");
+        let seat = self.0.phone_seat(&server, String::new(), "192.0.2.2");
+        seat.register();
+        let peer = seat.peer.clone();
+        (Phone::new(seat), peer)
+    }
+}
+
+/// A frame of 40,000 bytes.
+fn say(phone: &mut Phone) {
+    let frame = format!("\"{}\"", "x".repeat(39_998));
+    let frame = Payload::Owned(frame.into_bytes());
+    assert!(phone.message(Opcode::Text, frame).is_ok());
+}
+
+fn ordered(peer: &Peer) -> Option<Cause> {
+    peer.lock().orders.close
+}
+
+#[test]
+fn a_binary_that_returns_keeps_the_parked_frames_for_which_there_is_room() {
+    let home = Home::with(|config| config.queue_bytes = Some(0));
+    let binary = home.claim();
+    let mut phones = [home.phone(), home.phone()];
+    drop(binary);
+    phones.iter_mut().for_each(|(phone, _)| say(phone));
+    let again = home.claim();
+    assert_eq!(ordered(&again.peer), None, "it is not cut");
+    assert!(again.peer.queued_bytes() > 40_000);
+    let causes = phones.each_ref().map(|(_, peer)| ordered(peer));
+    assert_eq!(causes, [None, Some(Cause::Overloaded)]);
+}
+
+#[test]
+fn a_binary_that_resumes_keeps_the_carried_frames_for_which_there_is_room() {
+    let home = Home::with(|config| config.queue_bytes = Some(1 << 20));
+    let binary = home.claim();
+    let mut phones = [home.phone(), home.phone(), home.phone()];
+    phones.iter_mut().for_each(|(phone, _)| say(phone));
+    drop(binary);
+    // Others use up what all share.
+    let mut hogs: Vec<Outbox<Item, _>> = Vec::new();
+    while home.0.queue().fill().now < (1 << 20) - 65_536 {
+        let mut hog = Outbox::new(4 << 20, home.0.queue.clone());
+        while hog.has_room(10_000, 0) {
+            assert!(hog.push(Item::notice(b""), 10_000).is_ok());
+        }
+        hogs.push(hog);
+    }
+    let again = home.claim();
+    assert_eq!(ordered(&again.peer), None, "it is not cut");
+    assert!(again.peer.queued_bytes() > 40_000);
+    let causes = phones.each_ref().map(|(_, peer)| ordered(peer));
+    assert_eq!(causes[0], None);
+    assert_eq!(causes[2], Some(Cause::Overloaded));
+}
+
+#[test]
+fn notices_are_kept_though_frames_cannot_be() {
+    let home = Home::with(|config| config.park_total_bytes = 0);
+    let binary = home.claim();
+    let (mut stays, peer) = home.phone();
+    let (leaves, _) = home.phone();
+    say(&mut stays);
+    drop(leaves);
+    drop(binary);
+    assert_eq!(ordered(&peer), Some(Cause::BinaryReclaimed));
+    let again = home.claim();
+    let bytes = again.peer.queued_bytes();
+    assert!((1..1_000).contains(&bytes), "{bytes}");
+}
