@@ -77,7 +77,7 @@ events! {
     PhoneUnregistered Info hidden "phone_unregistered" [ServerId, ConnId]
         "The last line about a phone.",
     PhoneCloseNoticeSendFailed Info hidden "phone_close_notice_send_failed" [ServerId, ConnId, CloseCode, Err]
-        "The binary could not be told that a phone is gone.",
+        "The binary could not be told that a phone is gone: it is away, or its queue is full.",
     PhoneForwarderReadEnd Info shown "phone_forwarder_read_end" [ServerId, ConnId, Err]
         "Nothing more is read from a phone; `err` says why.",
     PhoneForwarderMarshalErr Warn shown "phone_forwarder_marshal_err" [ServerId, ConnId, Err]
