@@ -222,6 +222,13 @@ async fn a_header_may_have_extensions_and_come_in_pieces() {
         let _daemon = dial(&relay, &extended, "extended").await.unwrap();
         assert_eq!(remote(&relay, "extended").await, "198.51.100.1");
 
+        body.resize(4_096, 0xe1);
+        let longest = v2(PROXY, TCP4, &body);
+        let _daemon = dial(&relay, &longest, "longest").await.unwrap();
+        assert_eq!(remote(&relay, "longest").await, "198.51.100.1");
+        body.push(0);
+        assert_refused(&relay, &v2(PROXY, TCP4, &body)).await;
+
         for (server_id, header) in [
             ("pieces-2", v2_from("198.51.100.2:4711")),
             ("pieces-1", v1_from("198.51.100.2:4711")),
