@@ -119,7 +119,7 @@ events! {
     LogLinesDropped Warn shown "log_lines_dropped" [Count]
         "Standard error was read too slowly; so many lines are missing.",
     ConnectionsDropped Warn shown "connections_dropped" [Reason, Count, Remote]
-        "Connections were dropped before they were answered; `remote` is the last of them, where one address is to blame.",
+        "Connections were dropped before they were answered; `remote` is the last of them, where one address is to blame: it has too many, or only `--trust-proxy` may connect.",
     Starting Info hidden "starting" [Version, Mode, Listen, MaxConnections, Domain, CertCache, HttpsProxyProtocol]
         "The relay starts.",
     StartingMetricsListener Info hidden "starting metrics listener" [Listen]
