@@ -109,7 +109,7 @@ events! {
     RateLimited Warn shown "rate_limited" [Remote]
         "An address tries to connect too often (429).",
     RedialLimited Warn shown "redial_limited" [ServerId, Remote]
-        "A binary whose connections keep ending at once was refused for a while (429).",
+        "A binary was refused for a while (429): its connections keep ending at once, or 16 claimants of its server-id wait already.",
     ConnCapReached Warn shown "conn_cap_reached" [Path, Remote]
         "`--max-connections` is reached (503).",
     IpConnCapReached Warn shown "ip_conn_cap_reached" [Path, Remote]
