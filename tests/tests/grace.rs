@@ -97,11 +97,41 @@ async fn c30_a_frame_in_grace_waits_or_says_that_the_binary_is_away() {
     let (mut heard, mut unheard) = gracing(&relay).await;
     heard.send(&frame(1));
     heard.expect_close(4404, "binary is away").await;
+    relay
+        .log
+        .wait("phone_forwarder_no_binary", &[("server_id", "home")])
+        .await;
     unheard.send(&frame(2));
     unheard.expect_alive().await;
     relay.expect_counts(0, 1).await;
     let mut returned = relay.daemon("home").await;
     returned.expect_frame(&frame(2)).await;
+}
+
+/// Ours: a phone that was parked, which nobody has heard of, is not mentioned.
+#[tokio::test]
+async fn c30_a_phone_that_leaves_in_grace_leaves_a_notice_that_cannot_be_sent() {
+    let relay = Relay::start(&[]).await;
+    let mut daemon = relay.daemon("home").await;
+    let mut heard = relay.phone("home").await;
+    let conn_id = daemon.hear(&mut heard).await;
+    let unheard = relay.phone("home").await;
+    relay.expect_counts(1, 2).await;
+    leave(&relay, daemon).await;
+    unheard.cut().await;
+    relay.log.wait("phone_unregistered", &[]).await;
+    heard.close(4000, "enough");
+    heard.expect_echo(4000, "enough").await;
+    let failed = "phone_close_notice_send_failed";
+    let fields = [
+        ("server_id", "home"),
+        ("conn_id", &*conn_id),
+        ("close_code", "4000"),
+        ("err", "binary is gone"),
+    ];
+    relay.log.wait(failed, &fields).await;
+    relay.log.wait_nth(2, "phone_unregistered", &[]).await;
+    assert_eq!(relay.log.count(failed, &[]), 1);
 }
 
 #[tokio::test]

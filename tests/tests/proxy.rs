@@ -222,6 +222,13 @@ async fn a_header_may_have_extensions_and_come_in_pieces() {
         let _daemon = dial(&relay, &extended, "extended").await.unwrap();
         assert_eq!(remote(&relay, "extended").await, "198.51.100.1");
 
+        body.resize(4_096, 0xe1);
+        let longest = v2(PROXY, TCP4, &body);
+        let _daemon = dial(&relay, &longest, "longest").await.unwrap();
+        assert_eq!(remote(&relay, "longest").await, "198.51.100.1");
+        body.push(0);
+        assert_refused(&relay, &v2(PROXY, TCP4, &body)).await;
+
         for (server_id, header) in [
             ("pieces-2", v2_from("198.51.100.2:4711")),
             ("pieces-1", v1_from("198.51.100.2:4711")),
@@ -290,6 +297,21 @@ async fn c77_with_trust_proxy_only_those_are_heard() {
         for header in local.iter().chain([&proxied, &v1_from("198.51.100.1:1")]) {
             assert_refused(&strangers, header).await;
         }
+        // The operator sees that the list and the proxies do not fit, but not a line for each of them.
+        let why = [("reason", "untrusted_proxy"), ("remote", "127.0.0.1")];
+        strangers.log.wait("connections_dropped", &why).await;
+        let dropped = "pyrycode_relay_connections_dropped_total{reason=\"untrusted_proxy\"}";
+        let counted = strangers.metric(dropped).await.unwrap();
+        assert!(counted >= local.len() as f64 + 2.0, "{counted}");
+        let began = Instant::now();
+        let before = strangers.log.count("connections_dropped", &why);
+        for _ in 0..50 {
+            drop(strangers.tcp_from(LOCALHOST).await);
+        }
+        strangers.expect_metric(dropped, counted + 50.0).await;
+        let lines = strangers.log.count("connections_dropped", &why) - before;
+        let seconds = began.elapsed().as_secs() as usize;
+        assert!(lines <= 2 + seconds, "{lines} lines in {seconds} s");
     }
 }
 

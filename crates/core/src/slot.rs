@@ -192,6 +192,14 @@ pub enum Effect {
         /// The code.
         code: u16,
     },
+    /// The phone left, and its binary is away and will not be told: no notice follows. Never said of a phone that was
+    /// parked, nor of one that [`Effect::Departed`] keeps.
+    Unnoticed {
+        /// The phone that left.
+        phone: Conn,
+        /// The code.
+        code: u16,
+    },
     /// The phone left, or was evicted just now, and its binary may come back to read what it sent and to be told:
     /// keep its conn_id and its parked frames, if any, until [`Effect::DeliverDeparted`] or
     /// [`Effect::ForgetDeparted`]; one of them follows. Without this effect, the parked frames of a phone that
@@ -385,5 +393,10 @@ impl Grace {
     /// Whether the tenure can be resumed, and by whom.
     pub(crate) fn can_resume(&self) -> bool {
         self.instance.is_some()
+    }
+
+    /// Whether the binary, should it resume, is to be told that this phone is gone.
+    pub(crate) fn may_tell_of(&self, phone: &Phone) -> bool {
+        self.can_resume() && phone.heard
     }
 }

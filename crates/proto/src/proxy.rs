@@ -20,15 +20,19 @@ pub const V1_MAX_BYTES: usize = 107;
 
 /// The longest header of version 2, in bytes.
 ///
-/// Its length field allows for 64 KiB. 536 bytes after the fixed part are what TCP carries in one segment over any
-/// IPv4 path (RFC 9293, 3.7.1), and a proxy is to send the header at once: the addresses take 36 of them, the rest is
-/// for the TLVs that load balancers add (tens of bytes; some hundreds with the names of a client's certificate).
-pub const V2_MAX_BYTES: usize = V2_FIXED_BYTES + 536;
+/// Its length field allows for 64 KiB. Behind the addresses are the TLVs that load balancers add: tens of bytes, some
+/// hundreds with the names of a client's certificate, more with tokens of their own.
+pub const V2_MAX_BYTES: usize = V2_FIXED_BYTES + 4_096;
+
+/// The most bytes of a header that [`parse`] has to be shown: it wants to see no more of a longer one.
+pub const SHOWN_MAX_BYTES: usize = V1_MAX_BYTES;
 
 const V1_SIGNATURE: &[u8] = b"PROXY ";
 const V2_SIGNATURE: &[u8] = b"\r\n\r\n\0\r\nQUIT\n";
 /// Signature, command, family and length.
 const V2_FIXED_BYTES: usize = V2_SIGNATURE.len() + 4;
+/// Two addresses of IPv6 and their ports.
+const V2_ADDRESSES_MAX_BYTES: usize = 2 * (16 + 2);
 
 /// The protocols of version 1, each with its shortest line.
 const V1_PROTOCOLS: [(&[u8], &[u8]); 3] = [
@@ -53,6 +57,8 @@ pub enum Progress {
     /// At least this many more bytes (one or more) belong to the header: reading no more than that never reads beyond
     /// its end.
     Need(usize),
+    /// All that counts is there: this header, and so many more bytes (one or more) that belong to it and are ignored.
+    Skip(Header, usize),
     /// The header is complete.
     Complete(Header),
 }
@@ -111,7 +117,7 @@ fn parse_v1(bytes: &[u8]) -> Result<Progress, Error> {
     match possible.next() {
         Some((b"UNKNOWN", _)) => Ok(Progress::Complete(Header::Local)),
         _ if has_bad_port(line) => Err(Error::Malformed),
-        _ => proxied(line),
+        _ => Ok(Progress::Complete(proxied(line)?)),
     }
 }
 
@@ -148,7 +154,7 @@ fn parse_v2(bytes: &[u8]) -> Result<Progress, Error> {
         Some(_) if local => 0,
         None => 0,
         Some(0x11) => 2 * (4 + 2),
-        Some(0x21) => 2 * (16 + 2),
+        Some(0x21) => V2_ADDRESSES_MAX_BYTES,
         Some(_) => return Err(Error::Family),
     };
     let Some(length) = fixed.get(2..4) else {
@@ -162,11 +168,30 @@ fn parse_v2(bytes: &[u8]) -> Result<Progress, Error> {
     if length < addresses_bytes {
         return Err(Error::Malformed);
     }
-    match bytes.get(..total_bytes) {
-        None => Ok(Progress::Need(total_bytes - bytes.len())),
-        Some(_) if local => Ok(Progress::Complete(Header::Local)),
-        Some(header) => proxied(header),
-    }
+    let shown_bytes = V2_FIXED_BYTES + addresses_bytes;
+    let Some(shown) = bytes.get(..shown_bytes) else {
+        return Ok(Progress::Need(shown_bytes - bytes.len()));
+    };
+    let header = if local {
+        Header::Local
+    } else {
+        proxied_v2(shown)?
+    };
+    Ok(match total_bytes.saturating_sub(bytes.len()) {
+        0 => Progress::Complete(header),
+        rest_bytes => Progress::Skip(header, rest_bytes),
+    })
+}
+
+/// The source address of a header of version 2, of which `shown` ends with the addresses.
+fn proxied_v2(shown: &[u8]) -> Result<Header, Error> {
+    let mut whole = [0; V2_FIXED_BYTES + V2_ADDRESSES_MAX_BYTES];
+    let whole = &mut whole[..shown.len()];
+    whole.copy_from_slice(shown);
+    // As if nothing followed the addresses.
+    let addresses_bytes = (shown.len() - V2_FIXED_BYTES) as u16;
+    whole[V2_FIXED_BYTES - 2..V2_FIXED_BYTES].copy_from_slice(&addresses_bytes.to_be_bytes());
+    proxied(whole)
 }
 
 /// What follows the signature in `bytes`; None if they end within it.
@@ -179,7 +204,7 @@ fn after<'a>(signature: &[u8], bytes: &'a [u8]) -> Result<Option<&'a [u8]>, Erro
 }
 
 /// The source address of a whole header that must have one.
-fn proxied(header: &[u8]) -> Result<Progress, Error> {
+fn proxied(header: &[u8]) -> Result<Header, Error> {
     let config = ParseConfig {
         include_tlvs: false,
         ..ParseConfig::default()
@@ -189,10 +214,10 @@ fn proxied(header: &[u8]) -> Result<Progress, Error> {
     if used_bytes != header.len() {
         return Err(Error::Malformed);
     }
-    Ok(Progress::Complete(Header::Proxied(SocketAddr::new(
+    Ok(Header::Proxied(SocketAddr::new(
         source.ip().to_canonical(),
         source.port(),
-    ))))
+    )))
 }
 
 #[cfg(test)]

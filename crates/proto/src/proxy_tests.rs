@@ -3,7 +3,7 @@ use super::*;
 fn header(bytes: &[u8]) -> Result<Header, Error> {
     match parse(bytes)? {
         Progress::Complete(header) => Ok(header),
-        Progress::Need(n) => panic!("complete, not {n} bytes short"),
+        other => panic!("complete, not {other:?}"),
     }
 }
 
@@ -108,14 +108,14 @@ fn version_2() {
 
 #[test]
 fn local_ignores_the_family_and_skips_the_length() {
-    for rest in [&[][..], &[7; 5], &[0; 536]] {
+    for rest in [&[][..], &[7; 5], &[0; 4_096]] {
         for family in [0x00, 0x11, 0x21, 0x31, 0xff] {
             assert_eq!(header(&v2(0x20, family, rest)), Ok(Header::Local));
         }
     }
     assert_eq!(
         parse(&v2(0x20, 0, &[7; 5])[..20]),
-        Ok(Progress::Need(1)),
+        Ok(Progress::Skip(Header::Local, 1)),
         "the length counts"
     );
 }
@@ -131,10 +131,24 @@ fn version_2_refuses() {
     assert_eq!(parse(&v2(0x21, 0x11, &[0; 11])), Err(Error::Malformed));
     assert_eq!(parse(&v2(0x21, 0x21, &[0; 35])), Err(Error::Malformed));
     for command in [0x20, 0x21] {
-        assert!(parse(&v2(command, 0x11, &[0; 536])).is_ok());
-        let long = v2(command, 0x11, &[0; 537]);
+        assert!(header(&v2(command, 0x11, &[0; 4_096])).is_ok());
+        let long = v2(command, 0x11, &[0; 4_097]);
         assert_eq!(parse(&long[..16]), Err(Error::TooLong), "at its length");
     }
+}
+
+#[test]
+fn what_is_behind_the_addresses_need_not_be_seen() {
+    let addresses = [192, 0, 2, 7, 198, 51, 100, 1, 0xdc, 0x04, 1, 0xbb];
+    let long = v2(0x21, 0x11, &[&addresses[..], &[0xff; 4_084]].concat());
+    assert_eq!(long.len(), V2_MAX_BYTES);
+    assert_eq!(header(&long), source("192.0.2.7:56324"));
+    let proxied = source("192.0.2.7:56324").unwrap();
+    for shown in [28, 29, 107, long.len() - 1] {
+        let rest = Progress::Skip(proxied, long.len() - shown);
+        assert_eq!(parse(&long[..shown]), Ok(rest));
+    }
+    assert_eq!(parse(&long[..27]), Ok(Progress::Need(1)));
 }
 
 #[test]

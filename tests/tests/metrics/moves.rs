@@ -281,6 +281,10 @@ pub(crate) async fn drops() -> Seen {
         }
         seen.until(&relay, &series).await;
     }
+    let strangers = relay(&["--proxy-protocol", "--trust-proxy", "192.0.2.0/24"]).await;
+    drop(tcp(&strangers).await);
+    let dropped = "connections_dropped_total{reason=\"untrusted_proxy\"}";
+    seen.until(&strangers, &[dropped]).await;
     seen
 }
 

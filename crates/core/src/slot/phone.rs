@@ -67,8 +67,8 @@ impl Slot {
         }
     }
 
-    /// A phone left. Its binary is told unless it asked for that; a phone that it can't have heard of, because
-    /// it was waiting for a binary, is never mentioned.
+    /// A phone left. Its binary is told, now or when it is back, unless it asked for that or will not be back; a phone
+    /// that it can't have heard of, because it was waiting for a binary, is never mentioned.
     pub(super) fn phone_gone(&mut self, conn: Conn, end: PhoneEnd, cx: &mut Context<'_>) {
         let Some(index) = self.position(conn) else {
             return self.evicted_gone(conn, end, cx);
@@ -77,14 +77,21 @@ impl Slot {
         if end.silent {
             return;
         }
-        if let Tenure::Live(live) = &self.tenure {
-            cx.emit(Effect::Notice {
+        let code = end.code;
+        match &self.tenure {
+            Tenure::Live(live) => cx.emit(Effect::Notice {
                 binary: live.holder,
                 phone: conn,
-                code: end.code,
-            });
+                code,
+            }),
+            Tenure::Grace(grace) if grace.may_tell_of(&phone) => {
+                self.remember_departed(&phone, code, cx);
+            }
+            Tenure::Grace(_) if phone.parked.is_none() => {
+                cx.emit(Effect::Unnoticed { phone: conn, code });
+            }
+            Tenure::Grace(_) | Tenure::Empty => {}
         }
-        self.remember_departed(&phone, end.code, cx);
     }
 
     /// A phone that was evicted before is gone now. It may turn out that its binary had asked for that.
@@ -105,8 +112,7 @@ impl Slot {
     /// In grace, a process that may resume its tenure will want to know which of its phones are gone.
     fn remember_departed(&mut self, phone: &Phone, code: u16, cx: &mut Context<'_>) {
         if let Tenure::Grace(grace) = &mut self.tenure
-            && grace.can_resume()
-            && phone.heard
+            && grace.may_tell_of(phone)
         {
             grace.departed.push(Departed {
                 conn: phone.conn,

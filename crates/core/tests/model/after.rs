@@ -86,6 +86,7 @@ impl World {
         said: &Effects,
     ) -> Checked {
         let (live, may_resume) = (self.holder.is_some(), self.may_resume());
+        let in_grace = self.grace_until.is_some();
         let phone = match step.conn {
             Some(conn) => self.phone(conn)?,
             None => return Ok(()),
@@ -101,6 +102,11 @@ impl World {
         } else {
             phone.departed == (may_resume && phone.tenure.is_some())
         };
+        let silent = live || phone.departed || before.was_parked || !in_grace;
+        rule(
+            live || phone.noticed != silent,
+            "who waits for a binary is not mentioned, and everybody else is",
+        )?;
         rule(owed, "a binary hears of every end that it did not ask for")
     }
 

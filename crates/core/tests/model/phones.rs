@@ -27,6 +27,7 @@ impl World {
                 phone,
                 code,
             } => self.notice(step, binary, phone, code),
+            Effect::Unnoticed { phone, code } => self.unnoticed(step, phone, code),
             Effect::Departed { phone } => self.departs(phone),
             Effect::DeliverDeparted { phone, binary } => {
                 rule(
@@ -191,6 +192,27 @@ impl World {
             "a notice stays in the tenure",
         )?;
         (phone.noticed, phone.owed_notice) = (true, false);
+        Ok(())
+    }
+
+    fn unnoticed(&mut self, step: &Step, conn: Conn, code: u16) -> Checked {
+        rule(
+            self.grace_until.is_some(),
+            "only a binary that is away is not told",
+        )?;
+        let own_end = matches!(
+            step.event,
+            Event::PhoneEnds {
+                directed: false,
+                ..
+            }
+        );
+        let ended = step.conn == Some(conn) && own_end;
+        let phone = self.phone(conn)?;
+        rule(ended, "a notice is about an end nobody asked for")?;
+        rule(!phone.noticed, "a notice is sent once")?;
+        rule(phone.code == code, "a notice tells the truth")?;
+        phone.noticed = true;
         Ok(())
     }
 

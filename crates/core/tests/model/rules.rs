@@ -35,6 +35,7 @@ impl World {
             Event::PhoneEnds { .. } => {
                 if let Some(phone) = self.phones.iter_mut().find(|phone| phone.conn == conn) {
                     before.was_registered = phone.is_registered();
+                    before.was_parked = phone.is_parked();
                     phone.state = PhoneState::Gone;
                 }
             }
@@ -233,4 +234,5 @@ impl World {
 pub(super) struct Before {
     pub(super) was_holder: bool,
     pub(super) was_registered: bool,
+    pub(super) was_parked: bool,
 }

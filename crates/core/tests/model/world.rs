@@ -104,6 +104,7 @@ pub(super) struct Phone {
     pub(super) departed: bool,
     /// Its last frames were delivered, the notice was not.
     pub(super) owed_notice: bool,
+    /// Its notice was sent, or could not be.
     pub(super) noticed: bool,
 }
 

@@ -198,6 +198,13 @@ pub(crate) const MUTATIONS: &[Mutation] = &[
         breaks: "a notice is about an end nobody asked for",
     },
     Mutation {
+        what: "a phone that waits for the next binary is mentioned when it leaves",
+        file: PHONE,
+        right: "Tenure::Grace(_) if phone.parked.is_none() => {",
+        wrong: "Tenure::Grace(_) => {",
+        breaks: "who waits for a binary is not mentioned, and everybody else is",
+    },
+    Mutation {
         what: "a binary that resumes does not hear of a phone that waited in vain",
         file: PHONE,
         right: "if let Some(close) = cause.close() {",

@@ -184,7 +184,7 @@ fn in_grace_nobody_is_told_of_a_phone_whose_process_is_gone() {
     scene.claim(A);
     scene.talkative(P);
     scene.binary_gone(A);
-    assert_eq!(scene.phone_gone(P, 1000), []);
+    assert_eq!(scene.phone_gone(P, 1000), [unnoticed(P, 1000)]);
     assert_eq!(scene.claim(B), [claimed(B, Reclaim)]);
 }
 

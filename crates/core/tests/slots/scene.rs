@@ -183,6 +183,10 @@ pub(crate) fn notice(binary: Conn, phone: Conn, code: u16) -> Effect {
     }
 }
 
+pub(crate) fn unnoticed(phone: Conn, code: u16) -> Effect {
+    Effect::Unnoticed { phone, code }
+}
+
 pub(crate) fn deliver_departed(phone: Conn, binary: Conn) -> Effect {
     Effect::DeliverDeparted { phone, binary }
 }

@@ -361,6 +361,12 @@ impl Shell {
                 phone,
                 code,
             } => self.notice(server, binary, phone, code),
+            Effect::Unnoticed { phone, code } => {
+                assert!(self.graces.contains(server), "its binary is away");
+                let phone = self.phones.get_mut(&phone).unwrap();
+                assert!(!phone.registered && !phone.directed && !phone.departed);
+                assert!(!std::mem::replace(&mut phone.noticed, true) && code == 1000);
+            }
             effect => unreachable!("{effect:?} is no phone's"),
         }
     }

@@ -269,6 +269,26 @@ fn a_holder_that_ends_leaves_a_slot_in_grace_that_keeps_its_phones() {
     assert_eq!(scene.hub.deadline(), Some(scene.now.plus(30_000)));
 }
 
+/// The phones of a process that may come back, and those that wait for the next one, are in `resume` and `parking`.
+#[test]
+fn a_phone_that_leaves_in_grace_leaves_a_notice_that_nobody_gets() {
+    let mut scene = Scene::new();
+    scene.claim(A);
+    scene.talkative(P);
+    scene.talkative(Q);
+    scene.register(R);
+    scene.binary_gone(A);
+    assert_eq!(scene.phone_gone(P, 1000), [unnoticed(P, 1000)]);
+    assert_eq!(scene.phone_gone_as_directed(Q), []);
+    assert_eq!(scene.phone_gone(R, 1000), [], "nobody has heard of it");
+
+    let mut scene = Scene::with(no_parking());
+    scene.claim_as(A, "a");
+    scene.register(P);
+    scene.binary_gone(A);
+    assert_eq!(scene.phone_gone(P, 1001), [unnoticed(P, 1001)]);
+}
+
 #[test]
 fn a_claim_in_grace_is_not_probed_and_evicts_the_phones_of_the_old_process() {
     let mut scene = Scene::new();

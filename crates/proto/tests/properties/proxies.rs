@@ -19,7 +19,10 @@ fn addresses() -> impl Strategy<Value = (SocketAddr, SocketAddr)> {
 
 /// A header as the library writes it, and its source.
 fn header() -> impl Strategy<Value = (Vec<u8>, Header)> {
-    let tlv = prop::collection::vec(any::<u8>(), 0..400);
+    let tlv = prop_oneof![
+        4 => prop::collection::vec(any::<u8>(), 0..400),
+        1 => prop::collection::vec(any::<u8>(), 4_000..4_050),
+    ];
     (
         prop::option::of(addresses()),
         prop::option::of(tlv),
@@ -60,10 +63,13 @@ proptest! {
     fn every_prefix_needs_more_but_not_beyond_the_end((bytes, expected) in header()) {
         for n in 0..bytes.len() {
             let progress = parse(&bytes[..n]);
-            let Ok(Progress::Need(more)) = progress else {
-                panic!("{progress:?} after {n} of {} bytes", bytes.len());
-            };
-            prop_assert!(more > 0 && n + more <= bytes.len());
+            match progress {
+                Ok(Progress::Need(more)) => prop_assert!(more > 0 && n + more <= bytes.len()),
+                Ok(Progress::Skip(header, rest)) => {
+                    prop_assert_eq!((header, n + rest), (expected, bytes.len()));
+                }
+                _ => panic!("{progress:?} after {n} of {} bytes", bytes.len()),
+            }
         }
         prop_assert_eq!(parse(&bytes), Ok(Progress::Complete(expected)));
     }
@@ -82,8 +88,10 @@ proptest! {
         start in prop::sample::select(vec![
             &b""[..], b"PROXY ", b"PROXY TCP4 ", b"PROXY TCP6 ", b"PROXY UNKNOWN",
             b"\r\n\r\n\0\r\nQUIT\n", b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0",
+            b"\r\n\r\n\0\r\nQUIT\n\x21\x21\x10",
         ]),
         rest in prop_oneof![
+            prop::collection::vec(any::<u8>(), 4_090..4_110),
             prop::collection::vec(any::<u8>(), 0..700),
             "[0-9.: +\r\n]{0,120}".prop_map(String::into_bytes),
         ],

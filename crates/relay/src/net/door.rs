@@ -207,7 +207,12 @@ impl Door {
         }
     }
 
-    /// Counts a connection that is dropped before it was answered; `blamed` is the address that has too many.
+    /// Counts a connection of a `peer` that is none of the proxies, where only they may connect, as dropped.
+    pub(crate) fn turn_away(&self, peer: IpAddr) {
+        self.dropped(&mut self.lock(), Dropped::untrusted_proxy, Some(peer));
+    }
+
+    /// Counts a connection that is dropped before it was answered; `blamed` is the address that is the reason.
     fn dropped(&self, inner: &mut Inner, why: Dropped, blamed: Option<IpAddr>) {
         self.metrics.connections_dropped.inc(why);
         inner.unreported += 1;

@@ -32,7 +32,7 @@ impl Front {
             let expected = proxies.trusted.is_empty() || proxies.trusts(peer);
             if proxies.header && !expected {
                 // Only our proxies may say who is calling, and nobody else has business here.
-                return;
+                return self.door.turn_away(peer);
             }
             let known = !proxies.header && !proxies.trust_x_forwarded_for && !proxies.trusts(peer);
             let front = self.clone();

@@ -4,27 +4,40 @@ use relay_proto::proxy::{self, Header, Progress};
 use std::io;
 use tokio::io::{AsyncRead, AsyncReadExt as _};
 
-/// Longest header there is, in bytes.
-const HEADER_BYTES: usize = proxy::V2_MAX_BYTES;
+/// Bytes read at once at the most: all that has to be seen of a header, and of what is ignored a good piece.
+const BUFFER_BYTES: usize = 512;
+// Checked when this is built.
+const _: () = assert!(BUFFER_BYTES >= proxy::SHOWN_MAX_BYTES);
 
 /// Reads exactly the header and not a byte more. Cancelled in between, the connection is of no use any more.
 ///
 /// # Errors
 /// The connection does not start with a valid header, or ends inside it.
 pub(crate) async fn read_header(socket: &mut (impl AsyncRead + Unpin)) -> io::Result<Header> {
-    let mut buffer = [0; HEADER_BYTES];
+    let mut buffer = [0; BUFFER_BYTES];
     let mut filled = 0;
     loop {
         match proxy::parse(&buffer[..filled]).map_err(io::Error::other)? {
             Progress::Complete(header) => return Ok(header),
-            Progress::Need(bytes) => {
-                let end = (filled + bytes).min(HEADER_BYTES);
-                match socket.read(&mut buffer[filled..end]).await? {
-                    0 => return Err(io::ErrorKind::UnexpectedEof.into()),
-                    read => filled += read,
+            Progress::Skip(header, mut bytes) => {
+                while bytes > 0 {
+                    bytes -= read(socket, &mut buffer[..bytes.min(BUFFER_BYTES)]).await?;
                 }
+                return Ok(header);
+            }
+            Progress::Need(bytes) => {
+                let end = (filled + bytes).min(BUFFER_BYTES);
+                filled += read(socket, &mut buffer[filled..end]).await?;
             }
         }
+    }
+}
+
+/// Reads some bytes, of which there must be one.
+async fn read(socket: &mut (impl AsyncRead + Unpin), buffer: &mut [u8]) -> io::Result<usize> {
+    match socket.read(buffer).await? {
+        0 => Err(io::ErrorKind::UnexpectedEof.into()),
+        bytes => Ok(bytes),
     }
 }
 
@@ -40,8 +53,14 @@ mod tests {
             &[192, 0, 2, 1, 192, 0, 2, 2, 0, 80, 1, 187],
         ]
         .concat();
-        for header in [&b"PROXY TCP4 192.0.2.1 192.0.2.2 80 443\r\n"[..], &v2] {
-            let (mut near, mut far) = tokio::io::duplex(4096);
+        let mut longest = [&v2[..], &[7; 4_096 - 12]].concat();
+        longest[14..16].copy_from_slice(&4_096_u16.to_be_bytes());
+        for header in [
+            &b"PROXY TCP4 192.0.2.1 192.0.2.2 80 443\r\n"[..],
+            &v2,
+            &longest,
+        ] {
+            let (mut near, mut far) = tokio::io::duplex(8_192);
             far.write_all(header).await.unwrap();
             far.write_all(b"GET /").await.unwrap();
             drop(far);
@@ -58,7 +77,9 @@ mod tests {
 
     #[tokio::test]
     async fn an_end_inside_the_header_is_an_error() {
-        let mut cut = &b"PROXY TCP4 192"[..];
-        assert!(read_header(&mut cut).await.is_err());
+        let local = b"\r\n\r\n\0\r\nQUIT\n\x20\0\0\x05TLVs";
+        for mut cut in [&b"PROXY TCP4 192"[..], local] {
+            assert!(read_header(&mut cut).await.is_err());
+        }
     }
 }

@@ -77,7 +77,7 @@ events! {
     PhoneUnregistered Info hidden "phone_unregistered" [ServerId, ConnId]
         "The last line about a phone.",
     PhoneCloseNoticeSendFailed Info hidden "phone_close_notice_send_failed" [ServerId, ConnId, CloseCode, Err]
-        "The binary could not be told that a phone is gone.",
+        "The binary could not be told that a phone is gone: it is away, or its queue is full.",
     PhoneForwarderReadEnd Info shown "phone_forwarder_read_end" [ServerId, ConnId, Err]
         "Nothing more is read from a phone; `err` says why.",
     PhoneForwarderMarshalErr Warn shown "phone_forwarder_marshal_err" [ServerId, ConnId, Err]
@@ -109,7 +109,7 @@ events! {
     RateLimited Warn shown "rate_limited" [Remote]
         "An address tries to connect too often (429).",
     RedialLimited Warn shown "redial_limited" [ServerId, Remote]
-        "A binary whose connections keep ending at once was refused for a while (429).",
+        "A binary was refused for a while (429): its connections keep ending at once, or 16 claimants of its server-id wait already.",
     ConnCapReached Warn shown "conn_cap_reached" [Path, Remote]
         "`--max-connections` is reached (503).",
     IpConnCapReached Warn shown "ip_conn_cap_reached" [Path, Remote]
@@ -119,7 +119,7 @@ events! {
     LogLinesDropped Warn shown "log_lines_dropped" [Count]
         "Standard error was read too slowly; so many lines are missing.",
     ConnectionsDropped Warn shown "connections_dropped" [Reason, Count, Remote]
-        "Connections were dropped before they were answered; `remote` is the last of them, where one address is to blame.",
+        "Connections were dropped before they were answered; `remote` is the last of them, where one address is to blame: it has too many, or only `--trust-proxy` may connect.",
     Starting Info hidden "starting" [Version, Mode, Listen, MaxConnections, Domain, CertCache, HttpsProxyProtocol]
         "The relay starts.",
     StartingMetricsListener Info hidden "starting metrics listener" [Listen]

@@ -71,6 +71,11 @@ impl Router {
             } => {
                 self.notice(state, server, *binary, *phone, *code);
             }
+            Effect::Unnoticed { phone, code } => {
+                if let Some(phone) = peer(phone) {
+                    self.unnoticed(server, &phone, *code, "binary is gone");
+                }
+            }
             Effect::Departed { phone } => {
                 if let Some(peer) = peer(phone) {
                     state.departed.insert(*phone, peer);
@@ -272,13 +277,17 @@ impl Router {
             None => Err("binary is gone".to_owned()),
         };
         if let Err(error) = sent {
-            let fields: [(Key, &dyn Display); 3] = [
-                (Key::ConnId, &phone.conn_id),
-                (Key::CloseCode, &code),
-                (Key::Err, &error),
-            ];
-            self.event(Event::PhoneCloseNoticeSendFailed, server, &fields);
+            self.unnoticed(server, &phone, code, &error);
         }
+    }
+
+    fn unnoticed(&self, server: &ServerId, phone: &Peer, code: u16, error: &str) {
+        let fields: [(Key, &dyn Display); 3] = [
+            (Key::ConnId, &phone.conn_id),
+            (Key::CloseCode, &code),
+            (Key::Err, &error),
+        ];
+        self.event(Event::PhoneCloseNoticeSendFailed, server, &fields);
     }
 
     /// Hands over what a phone has parked, in order.

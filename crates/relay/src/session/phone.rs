@@ -23,6 +23,8 @@ pub(crate) struct Phone {
     /// A frame that can go neither on nor to the parked ones now. While there is one, nothing more
     /// is taken from the phone.
     stalled: Option<Vec<u8>>,
+    /// A frame of it had no binary to go to.
+    adrift: bool,
 }
 
 /// What became of a frame.
@@ -45,6 +47,7 @@ impl Phone {
             seat,
             prefix,
             stalled: None,
+            adrift: false,
         }
     }
 
@@ -111,14 +114,21 @@ impl Phone {
                 self.stalled = Some(frame);
                 return Ok(Flow::Pause);
             }
+            // The router may be closing this phone for that very frame. Those behind it are no news.
+            Forwarded::NoBinary if !std::mem::replace(&mut self.adrift, true) => {
+                self.log(Event::PhoneForwarderNoBinary, &[]);
+            }
+            Forwarded::NoBinary => {}
             // The router is closing this phone already, and says why.
-            _ if self.peer().is_ending() => return Ok(Flow::Continue),
-            Forwarded::NoBinary => self.log(Event::PhoneForwarderNoBinary, &[]),
+            _ if self.peer().is_ending() => {}
             Forwarded::Crowded => self.log_lost("the binary's outbox is full"),
             Forwarded::Overloaded => {
                 self.log_lost("the budget for queued bytes is used up");
                 return Err(Cause::Overloaded);
             }
+        }
+        if self.peer().is_ending() {
+            return Ok(Flow::Continue);
         }
         Err(Cause::BinaryAway)
     }

@@ -134,6 +134,8 @@ label! {
         address_full,
         /// There were too many unanswered ones, and its address had most of them.
         all_full,
+        /// A PROXY header is due, and its address is not that of a proxy which may send one.
+        untrusted_proxy,
     }
 }
 
