@@ -66,7 +66,7 @@ pub(crate) fn config(rng: &mut Rng) -> Config {
         config.park_phone_bytes = *rng.pick(&[512, 4_096]);
     }
     if rng.percent(25) {
-        config.park_total_bytes = *rng.pick(&[2_048, 65_536]);
+        config.park_total_bytes = Some(*rng.pick(&[2_048, 65_536]));
     }
     if rng.percent(15) {
         config.policy.park_ms = 0;

@@ -262,3 +262,22 @@ async fn a_variable_that_names_no_setting_is_a_warning() {
     assert_eq!(line.level, "WARN");
     assert_eq!(line.get("env_var"), Some("PYRYCODE_RELAY_GRAZE"));
 }
+
+#[tokio::test]
+async fn limits_beyond_descriptors_or_memory_are_a_warning_each() {
+    let event = "limits are beyond what this machine can hold";
+    let too_many = ["--max-connections", "99999999999", "--park-bytes", "0"];
+    let relay: Relay = Launch::new(&too_many).start().await;
+    let lines = [
+        relay.log.wait_nth(1, event, &[]).await,
+        relay.log.wait_nth(2, event, &[]).await,
+    ];
+    for (line, what, setting) in [
+        (&lines[0], "descriptors", "LimitNOFILE"),
+        (&lines[1], "MiB", "--queue-bytes"),
+    ] {
+        assert_eq!(line.level, "WARN");
+        assert!(line.get("err").unwrap().contains(what), "{line:?}");
+        assert!(line.get("fix").unwrap().contains(setting), "{line:?}");
+    }
+}

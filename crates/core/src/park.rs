@@ -53,6 +53,11 @@ impl ParkBudget {
     pub const fn used_bytes(&self) -> usize {
         self.used_bytes
     }
+
+    /// Bytes that may be taken.
+    pub const fn total_bytes(&self) -> usize {
+        self.total_bytes
+    }
 }
 
 impl Default for ParkBudget {

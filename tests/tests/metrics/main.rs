@@ -8,7 +8,7 @@ mod seen;
 use std::collections::BTreeSet;
 use std::pin::Pin;
 
-use relay_tests::Relay;
+use relay_tests::{HOST, Launch, Relay};
 use seen::{Seen, samples, scrape};
 
 /// Over before the first scrape, mostly.
@@ -103,6 +103,23 @@ async fn a_scraper_that_prefers_open_metrics_gets_them() {
         assert!(response.text().lines().any(|line| line == family));
         let sample = "frames_forwarded_total{direction=\"binary_to_phone\"}";
         assert!(samples(response.text()).any(|found| found == (sample, 1.0)));
+    }
+}
+
+/// Its alert needs them: such a relay is ready, and nobody can connect.
+#[tokio::test]
+async fn a_relay_without_a_certificate_has_its_series() {
+    let cache = tempfile::tempdir().unwrap();
+    let relay = Launch::new(&["--domain", HOST])
+        .args(&["--acme-directory", "https://127.0.0.1:1/directory"])
+        .args(&["--cert-cache", cache.path().to_str().unwrap()])
+        .over_tls_with_its_own_certificate()
+        .listener("--http-listen")
+        .start()
+        .await;
+    for end in ["not_before", "not_after"] {
+        let series = format!("pyrycode_relay_certificate_{end}_timestamp_seconds");
+        assert_eq!(relay.metric(&series).await, Some(0.0), "{series}");
     }
 }
 

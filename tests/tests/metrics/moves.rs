@@ -330,6 +330,7 @@ pub(crate) async fn tls_and_proxies() -> Seen {
         "tls_handshakes_total{kind=\"full\"}",
         "tls_handshakes_total{kind=\"resumed\"}",
         "handshake_failures_total{stage=\"tls\"}",
+        "certificate_not_before_timestamp_seconds",
         "certificate_not_after_timestamp_seconds",
         "process_cpu_seconds_total",
         "process_resident_memory_bytes",

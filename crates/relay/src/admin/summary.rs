@@ -102,8 +102,11 @@ fn certificate(
     }
 }
 
-/// A certificate is expiring when a sixth of its time is left: renewal begins when it is a third, so by then half of
-/// the time for it has passed in vain.
+/// Half of the longest time for a renewal.
+const LATE: Duration = Duration::from_secs(15 * 86_400);
+
+/// A certificate is expiring when a sixth of its time is left, and 15 days at most: renewal begins when it is a third,
+/// and 30 days at most, so by then half of the time for it has passed in vain.
 fn state(validity: Option<(SystemTime, SystemTime)>, now: SystemTime) -> &'static str {
     let Some((not_before, not_after)) = validity else {
         return "missing";
@@ -111,7 +114,7 @@ fn state(validity: Option<(SystemTime, SystemTime)>, now: SystemTime) -> &'stati
     let lifetime = not_after.duration_since(not_before).unwrap_or_default();
     match not_after.duration_since(now) {
         Err(_) | Ok(Duration::ZERO) => "expired",
-        Ok(left) if left < lifetime / 6 => "expiring",
+        Ok(left) if left < LATE.min(lifetime / 6) => "expiring",
         Ok(_) => "valid",
     }
 }
@@ -156,16 +159,26 @@ mod tests {
     #[test]
     fn a_certificate_is_expiring_when_its_renewal_is_late() {
         let day = |n: u64| SystemTime::UNIX_EPOCH + Duration::from_secs(n * 86_400);
-        let validity = Some((day(100), day(190)));
-        for (now, expected) in [
-            (100, "valid"),
-            (170, "valid"),
-            (176, "expiring"),
-            (189, "expiring"),
-            (190, "expired"),
-            (500, "expired"),
+        for (from, until, now, expected) in [
+            (100, 190, 100, "valid"),
+            (100, 190, 170, "valid"),
+            (100, 190, 176, "expiring"),
+            (100, 190, 189, "expiring"),
+            (100, 190, 190, "expired"),
+            (100, 190, 500, "expired"),
+            // Its renewal begins 30 days before the end.
+            (100, 465, 430, "valid"),
+            (100, 465, 449, "valid"),
+            (100, 465, 451, "expiring"),
+            (100, 106, 104, "valid"),
+            (100, 112, 111, "expiring"),
         ] {
-            assert_eq!(state(validity, day(now)), expected, "day {now}");
+            let validity = Some((day(from), day(until)));
+            assert_eq!(
+                state(validity, day(now)),
+                expected,
+                "day {now} of {from} to {until}"
+            );
         }
         assert_eq!(state(None, day(0)), "missing");
     }

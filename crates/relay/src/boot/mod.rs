@@ -2,6 +2,7 @@
 //! same answer.
 
 mod refusal;
+mod remarks;
 
 pub(crate) use refusal::Refusal;
 
@@ -11,7 +12,6 @@ use crate::config::{Certificate, Config, ListenAddress, Public, Push, address};
 use crate::net::acme::{self, cache};
 use crate::observe::log::{Event, Key, Log};
 use crate::os::privileges::Privileges;
-use crate::os::rlimit::Machine;
 use crate::push;
 
 /// Everything the checks look at.
@@ -51,37 +51,6 @@ impl<'a> Boot<'a> {
             Self::listeners,
         ];
         checks.iter().filter_map(|check| check(self)).collect()
-    }
-
-    /// Says what is not refused but should be known.
-    pub(crate) fn remarks(&self, log: &Log) {
-        if let Some(err) = self.privileges.excess() {
-            let fix =
-                "run it as a user of its own; for ports below 1024 CAP_NET_BIND_SERVICE is enough";
-            log.write(Event::Privileged, &[(Key::Err, &err), (Key::Fix, &fix)]);
-        }
-        let machine = Machine::look();
-        let config = self.loaded.config();
-        let peers = config
-            .max_connections
-            .unwrap_or_else(|| machine.max_connections());
-        let handshakes = config
-            .max_handshakes
-            .unwrap_or_else(|| machine.max_handshakes());
-        if let Some(err) = machine.too_small_for(peers, handshakes) {
-            let fix = "raise the limit of open descriptors (LimitNOFILE, ulimit -n), or lower --max-connections and --max-handshakes";
-            log.write(
-                Event::LimitsBeyondMachine,
-                &[(Key::Err, &err), (Key::Fix, &fix)],
-            );
-        }
-        for variable in &self.loaded.unknown_variables {
-            log.write(Event::UnknownVariable, &[(Key::EnvVar, variable)]);
-        }
-        match self.push_config() {
-            Some(push) => log.write(Event::PushOn, &[(Key::Project, &push.project)]),
-            None => log.write(Event::PushOff, &[]),
-        }
     }
 
     /// What is in force, with what the environment's contracts add.

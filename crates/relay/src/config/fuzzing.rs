@@ -33,6 +33,7 @@ pub fn configuration(text: &str) -> Result<Configuration, String> {
         .max_handshakes
         .get_or_insert(machine.max_handshakes());
     config.queue_bytes.get_or_insert(machine.queue_bytes());
+    config.park_total_bytes.get_or_insert(machine.park_bytes());
     let names_files = ["tls-cert", "tls-key", "acme-ca"];
     let refusals = match names_files.iter().any(|name| loaded.is_given(name)) {
         true => Vec::new(),

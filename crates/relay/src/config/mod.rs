@@ -190,11 +190,12 @@ pub struct Config {
     /// Frames queued for one phone at most, in bytes, with 64 more for each.
     pub outbox_bytes: usize,
     /// Frames queued for all peers together at most, in bytes, beyond the first 64 KiB of each; `None`: a quarter of
-    /// the memory of this machine. A queue may take no more of it than it leaves for the others: half, if it is the
+    /// the memory of this machine, less of a small one. A queue may take no more of it than it leaves for the others: half, if it is the
     /// only one.
     pub queue_bytes: Option<usize>,
-    /// Frames kept for all parked phones at most, in bytes.
-    pub park_total_bytes: usize,
+    /// Frames kept for all parked phones at most, in bytes; `None`: a sixteenth of the memory of this machine, at most
+    /// 32 MiB.
+    pub park_total_bytes: Option<usize>,
     /// Frames kept for one parked phone at most, in bytes.
     pub park_phone_bytes: usize,
     /// The slots' times and bounds.
@@ -238,7 +239,7 @@ impl Default for Config {
             message_bytes: limits::MESSAGE_BYTES,
             outbox_bytes: limits::OUTBOX_BYTES,
             queue_bytes: None,
-            park_total_bytes: limits::PARK_TOTAL_BYTES,
+            park_total_bytes: None,
             park_phone_bytes: limits::PARK_PHONE_BYTES,
             policy: Policy::default(),
             session: SessionPolicy::default(),

@@ -49,6 +49,7 @@ fn effective(name: &str, value: &str) -> Option<(String, Option<&'static str>)> 
                 "from this machine, and what its connections do not use yet",
             ),
             "queue-bytes" => (machine.queue_bytes(), here),
+            "park-bytes" => (machine.park_bytes(), here),
             "cert-cache" => {
                 let path = default_cache().display().to_string();
                 return Some((quoted(&path), None));

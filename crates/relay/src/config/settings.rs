@@ -149,12 +149,12 @@ pub(crate) struct Settings {
     /// Frames queued for one phone, in bytes (64 more for each)
     #[arg(long, value_name = "BYTES", default_value_t = limits::OUTBOX_BYTES, value_parser = at_least_one, help_heading = "Limits")]
     pub(super) outbox_limit: usize,
-    /// Frames queued or half received, of all peers together, beyond the first 64 KiB of each, in bytes [default: a quarter of memory]
+    /// Frames queued or half received, of all peers together, beyond the first 64 KiB of each, in bytes [default: a quarter of memory, less below 768 MiB]
     #[arg(long, value_name = "BYTES", value_parser = at_least_a_mebibyte, help_heading = "Limits")]
     pub(super) queue_bytes: Option<usize>,
-    /// Frames kept for all waiting phones together, in bytes
-    #[arg(long, value_name = "BYTES", default_value_t = limits::PARK_TOTAL_BYTES, help_heading = "Limits")]
-    pub(super) park_bytes: usize,
+    /// Frames kept for all waiting phones together, in bytes [default: a sixteenth of memory, at most 32 MiB]
+    #[arg(long, value_name = "BYTES", help_heading = "Limits")]
+    pub(super) park_bytes: Option<usize>,
     /// Frames kept for one waiting phone, in bytes
     #[arg(long, value_name = "BYTES", default_value_t = limits::PARK_PHONE_BYTES, value_parser = at_least_one, help_heading = "Limits")]
     pub(super) park_phone_bytes: usize,

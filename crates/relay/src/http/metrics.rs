@@ -8,6 +8,7 @@ use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::header::{ACCEPT, CONTENT_TYPE, HeaderValue};
 use hyper::{Request, Response};
+use std::time::UNIX_EPOCH;
 
 /// Everything that is counted, and how things stand.
 pub(crate) fn metrics(front: &Front, request: &Request<Incoming>) -> Reply {
@@ -24,7 +25,6 @@ pub(crate) fn metrics(front: &Front, request: &Request<Incoming>) -> Reply {
 pub(crate) fn gauges(front: &Front) -> Gauges {
     let Front { site, door, tls } = front;
     let router = &site.router;
-    let certificate = tls.as_ref().and_then(|tls| tls.certificates().current());
     Gauges {
         counts: router.counts(),
         phase: site.phases.now(),
@@ -41,7 +41,12 @@ pub(crate) fn gauges(front: &Front) -> Gauges {
             ("wakes", router.push.limited_ids()),
         ],
         log_lines_dropped: router.log.dropped_lines(),
-        certificate_not_after: certificate.map(|certificate| certificate.not_after()),
+        certificate: tls.as_ref().map(|tls| {
+            let current = tls.certificates().current();
+            current.map_or((UNIX_EPOCH, UNIX_EPOCH), |current| {
+                (current.not_before(), current.not_after())
+            })
+        }),
         push_in_flight: router.push.in_flight(),
         process: router.config.process_metrics.then(process::Figures::read),
     }

@@ -133,7 +133,7 @@ events! {
     Privileged Warn shown "running with more privileges than needed" [Err, Fix]
         "It runs as root, or with capabilities it does not need.",
     LimitsBeyondMachine Warn shown "limits are beyond what this machine can hold" [Err, Fix]
-        "A limit is larger than what descriptors or memory allow.",
+        "Limits are larger together than what descriptors or memory allow.",
     UnknownVariable Warn shown "environment variable names no setting" [EnvVar]
         "A variable starts with `PYRYCODE_RELAY_` and is no setting: a typing error?",
     PushOn Info shown "push on" [Project]

@@ -112,8 +112,9 @@ impl Router {
     ) -> Self {
         let metrics = Arc::<Metrics>::default();
         let hub = Hub::new(config.policy.clone(), clock.now());
-        let park = ParkBudget::new(config.park_total_bytes);
         let queue_bytes = config.queue_bytes.unwrap_or_else(|| machine.queue_bytes());
+        let park_bytes = config.park_total_bytes;
+        let park = ParkBudget::new(park_bytes.unwrap_or_else(|| machine.park_bytes()));
         Self {
             queue: Arc::new(QueueBudget::new(queue_bytes)),
             park: Mutex::new(park.with_phone_bytes(config.park_phone_bytes)),
@@ -169,9 +170,10 @@ impl Router {
 
     /// Bytes of parked frames.
     pub(crate) fn parked_bytes(&self) -> Fill {
+        let budget = self.park_budget();
         Fill {
-            now: self.park_budget().used_bytes(),
-            limit: self.config.park_total_bytes,
+            now: budget.used_bytes(),
+            limit: budget.total_bytes(),
         }
     }
 

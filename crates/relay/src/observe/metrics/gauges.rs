@@ -35,8 +35,8 @@ pub struct Gauges {
     pub limiters: [(&'static str, usize); 5],
     /// Log lines dropped since the start.
     pub log_lines_dropped: u64,
-    /// With TLS and a certificate: its expiry.
-    pub certificate_not_after: Option<SystemTime>,
+    /// With TLS: from when and until when the certificate in force is valid; both are 1970 if there is none.
+    pub certificate: Option<(SystemTime, SystemTime)>,
     /// With push: requests to the push service under way.
     pub push_in_flight: Option<usize>,
     /// With `--process-metrics`.

@@ -63,10 +63,15 @@ impl Metrics {
             "Log lines dropped because standard error did not take them",
         )
         .sample(&[], gauges.log_lines_dropped);
-        if let Some(not_after) = gauges.certificate_not_after {
+        if let Some((not_before, not_after)) = gauges.certificate {
+            page.gauge(
+                name!("certificate_not_before_timestamp_seconds"),
+                "When the certificate in force became valid, in seconds since 1970; 0 if there is none",
+            )
+            .sample(&[], seconds(not_before));
             page.gauge(
                 name!("certificate_not_after_timestamp_seconds"),
-                "When the certificate in force expires, in seconds since 1970",
+                "When the certificate in force expires, in seconds since 1970; 0 if there is none",
             )
             .sample(&[], seconds(not_after));
         }

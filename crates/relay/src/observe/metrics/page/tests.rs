@@ -4,6 +4,7 @@ use super::super::{Outcome, Unparked};
 use super::*;
 use crate::observe::process::Figures;
 use relay_core::Counts;
+use std::time::Duration;
 
 fn gauges() -> Gauges {
     Gauges {
@@ -28,7 +29,10 @@ fn gauges() -> Gauges {
             ("wakes", 5),
         ],
         log_lines_dropped: 16,
-        certificate_not_after: Some(UNIX_EPOCH + std::time::Duration::from_secs(1_900_000_000)),
+        certificate: Some((
+            UNIX_EPOCH + Duration::from_secs(1_800_000_000),
+            UNIX_EPOCH + Duration::from_secs(1_900_000_000),
+        )),
         push_in_flight: Some(15),
         process: Some(Figures::read()),
     }
@@ -52,6 +56,7 @@ fn every_series_of_the_reference_exists_from_the_start_in_the_classic_format() {
         "pyrycode_relay_ws_upgrade_attempts_total{endpoint=\"client\",outcome=\"reject_409\"} 0",
         "pyrycode_relay_register_failures_total{kind=\"phones_at_cap\"} 0",
         "pyrycode_relay_slots{state=\"waiting\"} 5",
+        "pyrycode_relay_certificate_not_before_timestamp_seconds 1800000000",
         "pyrycode_relay_certificate_not_after_timestamp_seconds 1900000000",
         "pyrycode_relay_phase{phase=\"ready\"} 1",
         "pyrycode_relay_phase{phase=\"draining\"} 0",
