@@ -278,6 +278,9 @@ async fn a_mistake_in_the_environment_is_refused_by_its_name() {
         ("PYRYCODE_RELAY_TRUST_PROXY", "10.0.0.0/99"),
         ("PYRYCODE_RELAY_LOG_FORMAT", "xml"),
         ("PYRYCODE_RELAY_SELF_SIGNED", ""),
+        ("PYRYCODE_RELAY_WAKE_REFILL", "0s"),
+        ("PYRYCODE_RELAY_WAKES_IN_FLIGHT", "0"),
+        ("PYRYCODE_RELAY_PUSH_TIMEOUT", "0s"),
     ] {
         let ended = Launch::new(&PLAIN).env(name, value).ended().await;
         let line = ended.refusal(2, "refusing to start: invalid env-var config");

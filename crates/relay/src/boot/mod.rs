@@ -123,6 +123,7 @@ impl<'a> Boot<'a> {
             account: self.contract().push?,
             project: settings.fcm_project.clone(),
             endpoint: settings.fcm_endpoint.clone(),
+            timeout: settings.push_timeout,
         })
     }
 
