@@ -49,12 +49,19 @@ def stops_in(settings):
 
 
 def local(text):
-    """The same text with its certificates in this check's folder."""
+    """The same text with its certificates, and the cache for them, in this check's folder."""
     for name in ("/etc/pyrycode-relay/tls/tls.crt", "/etc/pyrycode-relay/cert.pem", "/etc/pyrycode-relay/acme-ca.pem"):
         text = text.replace(name, f"{folder}/cert.pem")
     for name in ("/etc/pyrycode-relay/tls/tls.key", "/etc/pyrycode-relay/key.pem"):
         text = text.replace(name, f"{folder}/key.pem")
+    for name in ("/var/lib/relay/autocert", "/var/lib/pyrycode-relay/certs"):
+        text = text.replace(name, f"{folder}/certs")
     return text
+
+
+def variables(*several):
+    """One environment, with its paths in this check's folder."""
+    return {name: local(value) for one in several for name, value in one.items()}
 
 
 def systemd():
@@ -120,10 +127,10 @@ def docker():
     base = dict(stages[0])["FROM"].split()[0]
     demand(base == f"rust:{channel}-alpine", f"the Dockerfile builds from {base}, and rust-toolchain.toml is {channel}")
     demand(final["USER"].split(":")[0] == "65532", "the image does not run as 65532")
-    expect("the image", ["--domain=relay.example.com"], final["ENV"])
+    expect("the image", ["--domain=relay.example.com"], variables(final["ENV"]))
     demand(final["VOLUME"] == final["ENV"][PREFIX + "CERT_CACHE"], "the image's volume is not its certificate cache")
     relay = yaml.safe_load((PACKAGING / "docker" / "compose.yaml").read_text())["services"]["relay"]
-    environment = {**final["ENV"], **relay["environment"], PREFIX + "DOMAIN": "relay.example.com"}
+    environment = variables(final["ENV"], relay["environment"], {PREFIX + "DOMAIN": "relay.example.com"})
     settings = expect("compose.yaml", [], environment)
     demand(
         seconds(relay["stop_grace_period"]) > stops_in(settings),
@@ -149,12 +156,13 @@ def fly():
     manifest = tomllib.loads((PACKAGING / "fly" / "fly.toml").read_text())
     dockerfile = (PACKAGING / "fly" / manifest["build"]["dockerfile"]).resolve()
     demand(dockerfile == DOCKERFILE, f"fly.toml builds from {dockerfile}")
-    args = shlex.split(manifest["processes"]["app"])
+    args = shlex.split(local(manifest["processes"]["app"]))
     # The platform sets the name.
-    environment = {**image()["ENV"], **manifest["env"], "FLY_APP_NAME": "relay"}
+    environment = variables(image()["ENV"], manifest["env"], {"FLY_APP_NAME": "relay"})
     settings = expect("fly.toml", args, environment)
     demand(
-        manifest["mounts"]["destination"] == settings.get("cert-cache"), "fly.toml mounts no volume on the cert-cache"
+        local(manifest["mounts"]["destination"]) == settings.get("cert-cache"),
+        "fly.toml mounts no volume on the cert-cache",
     )
     demand(
         seconds(manifest["kill_timeout"]) > stops_in(settings), "kill_timeout is not above drain + shutdown-timeout"
@@ -170,8 +178,8 @@ def kubernetes():
     documents = list(yaml.safe_load_all((PACKAGING / "kubernetes" / "relay.yaml").read_text()))
     pod = next(d for d in documents if d["kind"] == "Deployment")["spec"]["template"]["spec"]
     container = pod["containers"][0]
-    environment = {e["name"]: local(e["value"]) for e in container["env"] if "value" in e}
-    settings = expect("relay.yaml", container.get("args", ()), {**image()["ENV"], **environment})
+    environment = {e["name"]: e["value"] for e in container["env"] if "value" in e}
+    settings = expect("relay.yaml", container.get("args", ()), variables(image()["ENV"], environment))
     ports = {port["name"]: port["containerPort"] for port in container["ports"]}
     demand(f":{ports['https']}" == settings.get("https-listen"), "relay.yaml names another port than https-listen")
     demand(f":{ports['health']}" == settings.get("health-listen"), "relay.yaml names another port than health-listen")
@@ -197,6 +205,9 @@ with tempfile.TemporaryDirectory(prefix="relay-deployments-") as folder:
     if made.returncode != 0:
         sys.exit(made.stderr)
     os.chmod(f"{folder}/key.pem", 0o644)
+    os.mkdir(f"{folder}/certs", 0o700)
+    if os.geteuid() == 0:
+        os.chown(f"{folder}/certs", 65532, 65532)
     parts = [systemd, settings_file, docker, build_context, fly, kubernetes]
     for part in parts:
         part()

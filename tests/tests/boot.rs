@@ -444,6 +444,42 @@ async fn refusals_come_in_the_references_order() {
     );
 }
 
+/// The certificate cache is looked at before the listeners' addresses, and by a check that only looks.
+#[tokio::test]
+async fn c75_a_bad_cache_is_refused_before_a_bad_listener() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("cache");
+    std::fs::write(&file, "").unwrap();
+    let start = |cache: &std::path::Path| {
+        let cache = ["--cert-cache", cache.to_str().unwrap()];
+        Launch::new(&["--domain", HOST, "--https-listen", ":0"]).args(&cache)
+    };
+    let ended = start(&file).ended().await;
+    ended.refusal(1, "autocert setup failed");
+    // A good one is not touched before everything else is right.
+    let missing = folder.path().join("missing");
+    let ended = start(&missing).ended().await;
+    ended.refusal(2, "refusing to start: invalid listener address");
+    assert!(!missing.exists());
+}
+
+/// What the log says of push stands between the checks before it and those behind.
+#[tokio::test]
+async fn push_off_is_said_at_its_place() {
+    for (flag, value, said) in [
+        ("--max-connections", "0", false),
+        ("--fcm-project", "", false),
+        ("--metrics-listen", ":9090", true),
+    ] {
+        let ended = plain(&[flag, value]).ended().await;
+        let records = ended.records();
+        let mut of_push = records.iter().filter(|r| r.msg.starts_with("push off"));
+        assert_eq!(of_push.next().is_some(), said, "{flag}: {ended:?}");
+        let last = records.last().unwrap();
+        assert_eq!((ended.code, &*last.level), (Some(2), "ERROR"), "{flag}");
+    }
+}
+
 #[tokio::test]
 async fn an_unknown_flag_is_exit_2_with_the_usage() {
     let ended = plain(&["--gracee", "1s"]).ended().await;

@@ -194,6 +194,31 @@ async fn c69_a_slow_push_service_delays_no_frame_and_32_wakes_are_enough() {
     wakes::expect_outcomes(&relay, &[("sent", 33), ("dropped", 1)]).await;
 }
 
+#[tokio::test]
+async fn an_operator_chooses_how_many_wakes_there_are() {
+    let google = Google::start().await;
+    google.fcm([Answer::status(200).held()]);
+    let limits = ["--wake-burst", "1", "--wake-refill", "500ms"];
+    let launch = google.launch(&limits).args(&["--wakes-in-flight", "1"]);
+    let relay = launch.start().await;
+    let daemon = relay.daemon("home").await;
+    let other = relay.daemon("other").await;
+    daemon.send(&wakes::envelope("a"));
+    google.wait_messages(1).await;
+    daemon.send(&wakes::envelope("b"));
+    let limited = [("server_id", "home"), ("err", "rate limited")];
+    relay.log.wait(wakes::DROPPED, &limited).await;
+    other.send(&wakes::envelope("c"));
+    let full = [("server_id", "other"), ("err", "too many wakes in flight")];
+    relay.log.wait(wakes::DROPPED, &full).await;
+    google.release();
+    relay.log.wait(wakes::SENT, &[]).await;
+    wakes::expect_outcomes(&relay, &[("sent", 1), ("dropped", 2)]).await;
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    daemon.send(&wakes::envelope("d"));
+    relay.log.wait_nth(2, wakes::SENT, &[]).await;
+}
+
 /// Wakes of four server-ids at once, sent while the token endpoint holds its answer.
 async fn four_wait(google: &Google, relay: &Relay) -> Vec<Daemon> {
     let mut daemons = Vec::new();

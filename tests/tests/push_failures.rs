@@ -201,6 +201,31 @@ async fn calls_that_hang_end_after_ten_seconds_each() {
 }
 
 #[tokio::test]
+async fn an_operator_chooses_how_long_a_call_may_take() {
+    let google = Google::start().await;
+    google.tokens([Answer::status(200).held()]);
+    google.fcm([
+        Answer::status(200).held(),
+        Answer::status(503).header("retry-after", "2"),
+    ]);
+    let relay = google.launch(&["--push-timeout", "1500ms"]).start().await;
+    let daemon = relay.daemon("home").await;
+    let status = "status 503 (UNAVAILABLE, UNAVAILABLE)";
+    let began = Instant::now();
+    for (n, err) in ["access token: timed out", "fcm: timed out", status]
+        .into_iter()
+        .enumerate()
+    {
+        daemon.send(&wakes::envelope("a"));
+        assert_eq!(wakes::failure(&relay, n + 1).await, err);
+    }
+    let took = began.elapsed();
+    assert!((3.0..8.0).contains(&took.as_secs_f64()), "{took:?}");
+    // No time for a retry.
+    assert_eq!(google.messages().len(), 2);
+}
+
+#[tokio::test]
 async fn a_server_nobody_vouches_for_gets_no_credentials() {
     let google = Google::start().await;
     // The last value counts. There is no certificate in this file, so the relay trusts what browsers trust.

@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::io::Write as _;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
 use relay_tests::{Ended, Launch, Record, Relay, as_nobody, certificate, skipped};
@@ -181,6 +182,46 @@ async fn check_config_says_everything_that_is_wrong_and_changes_nothing() {
     assert!(!cache.exists(), "made by a mere check");
 }
 
+/// That `check-config` refuses this certificate cache with the start's exit code, once, and leaves it as it is.
+async fn assert_cache_refused(cache: &Path, user: &[String]) {
+    let before = cache.metadata().map(|found| found.permissions()).ok();
+    let acme = ["--domain", "relay.test", "--cert-cache", text(cache)];
+    let check = Launch::new(&["check-config"]).args(&acme).through(user);
+    let ended = check.ended().await;
+    assert_eq!(ended.code, Some(1), "{ended:?}");
+    let lines: Vec<&str> = ended.stderr.lines().collect();
+    let [line] = lines[..] else {
+        panic!("expected one line: {ended:?}")
+    };
+    assert!(line.starts_with("autocert setup failed: "), "{line}");
+    assert!(
+        line.contains(text(cache)) && line.contains("--cert-cache"),
+        "{line}"
+    );
+    assert!(!ended.stdout.contains("# ok"), "{ended:?}");
+    let after = cache.metadata().map(|found| found.permissions()).ok();
+    assert_eq!(after, before);
+}
+
+#[tokio::test]
+async fn check_config_refuses_a_certificate_cache_that_the_start_would_refuse() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("file");
+    std::fs::write(&file, "").unwrap();
+    assert_cache_refused(&file, &[]).await;
+    assert_cache_refused(&file.join("below"), &[]).await;
+    let test = "check_config_refuses_a_certificate_cache_that_the_start_would_refuse";
+    match as_nobody(&[]) {
+        Err(why) => skipped(test, &why),
+        Ok(nobody) => {
+            let open = |mode| std::fs::Permissions::from_mode(mode);
+            std::fs::set_permissions(folder.path(), open(0o755)).unwrap();
+            assert_cache_refused(folder.path(), &nobody).await;
+            assert_cache_refused(&folder.path().join("a/b"), &nobody).await;
+        }
+    }
+}
+
 /// That a start is refused because of the file's `text`, with the word in `err` and in `fix`.
 async fn assert_file_refused(content: &str, err: &str, fix: &str) -> Record {
     let file = file(content);
@@ -237,6 +278,9 @@ async fn a_mistake_in_the_environment_is_refused_by_its_name() {
         ("PYRYCODE_RELAY_TRUST_PROXY", "10.0.0.0/99"),
         ("PYRYCODE_RELAY_LOG_FORMAT", "xml"),
         ("PYRYCODE_RELAY_SELF_SIGNED", ""),
+        ("PYRYCODE_RELAY_WAKE_REFILL", "0s"),
+        ("PYRYCODE_RELAY_WAKES_IN_FLIGHT", "0"),
+        ("PYRYCODE_RELAY_PUSH_TIMEOUT", "0s"),
     ] {
         let ended = Launch::new(&PLAIN).env(name, value).ended().await;
         let line = ended.refusal(2, "refusing to start: invalid env-var config");

@@ -46,7 +46,7 @@ pub use ids::{Conn, Instance, ServerId, phone_conn_id, phone_suffix, suffix_of_d
 pub use lobby::{Entry, Lobby, Ticket};
 pub use outbox::{Outbox, Overflow};
 pub use park::ParkBudget;
-pub use policy::{Policy, SessionPolicy};
+pub use policy::{Policy, SessionPolicy, WakePolicy};
 pub use renewal::{Renewal, UnixSeconds, Validity};
 pub use resume::{Resume, Sent};
 pub use session::{Action, Session};

@@ -51,12 +51,12 @@ pub const REDIAL_IDS: usize = 65_536;
 /// most; 360 for a name of 64 characters, as a proxy that is believed in everything can make them, 23 MiB.
 pub const RATE_SOURCES: usize = 65_536;
 
-/// Wakes that are being sent at a time. Each may hold a connection to the push service and its device token for some
-/// 20 s; the Go relay has the same number.
+/// Wakes that are being sent at a time, unless configured. Each may hold a connection to the push service and its
+/// device token for some 20 s; the Go relay has the same number.
 pub const WAKES_IN_FLIGHT: u32 = 32;
 
 /// Server-ids whose rate of wakes is remembered at a time, at the price of [`RATE_SOURCES`] with names of 64
-/// characters. An entry lives a minute at most (burst × refill).
+/// characters. An entry lives at most burst × refill (a minute by default).
 pub const WAKE_IDS: usize = 65_536;
 
 /// Entries an empty outbox keeps room for, so that one frame after the other needs no allocation.

@@ -77,3 +77,24 @@ impl Default for SessionPolicy {
         }
     }
 }
+
+/// How many push wakes are sent.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct WakePolicy {
+    /// Wakes a server-id may ask for at once. 0: any number.
+    pub wake_burst: u32,
+    /// One more is allowed each time this much time has passed, in milliseconds.
+    pub wake_refill_ms: u64,
+    /// Wakes under way at a time, of all server-ids together.
+    pub wakes_in_flight: u32,
+}
+
+impl Default for WakePolicy {
+    fn default() -> Self {
+        Self {
+            wake_burst: 6,
+            wake_refill_ms: 10_000,
+            wakes_in_flight: limits::WAKES_IN_FLIGHT,
+        }
+    }
+}

@@ -7,14 +7,8 @@ use relay_proto::envelope::{PushWake, Wake};
 use std::fmt;
 use std::io;
 
-use crate::limits::{WAKE_IDS, WAKES_IN_FLIGHT};
-use crate::{Buckets, Millis, ServerId};
-
-/// Wakes a server-id may ask for at once.
-const BURST: u32 = 6;
-
-/// Until a server-id has one more, in milliseconds.
-const REFILL_MS: u64 = 10_000;
+use crate::limits::WAKE_IDS;
+use crate::{Buckets, Millis, ServerId, WakePolicy};
 
 /// The one platform there is.
 const PLATFORM: &str = "fcm";
@@ -56,21 +50,31 @@ impl Refusal {
 #[derive(Clone, Debug)]
 pub struct Admission {
     closed: bool,
-    buckets: Buckets<ServerId>,
+    /// None: wakes of one server-id are not limited.
+    buckets: Option<Buckets<ServerId>>,
     in_flight: u32,
+    max_in_flight: u32,
 }
 
 impl Default for Admission {
     fn default() -> Self {
-        Self {
-            closed: false,
-            buckets: Buckets::new(BURST, REFILL_MS, WAKE_IDS),
-            in_flight: 0,
-        }
+        Self::new(&WakePolicy::default())
     }
 }
 
 impl Admission {
+    /// With nothing under way.
+    pub fn new(policy: &WakePolicy) -> Self {
+        let limited = policy.wake_burst > 0;
+        let buckets = || Buckets::new(policy.wake_burst, policy.wake_refill_ms, WAKE_IDS);
+        Self {
+            closed: false,
+            buckets: limited.then(buckets),
+            in_flight: 0,
+            max_in_flight: policy.wakes_in_flight,
+        }
+    }
+
     /// Whether the wake that a binary of `server` asks for is sent. If so, it is in flight until [`Self::leave`].
     ///
     /// # Errors
@@ -91,10 +95,11 @@ impl Admission {
         if wake.token.is_empty() {
             return Err(Refusal::EmptyToken);
         }
-        self.buckets
-            .take(now, server)
-            .map_err(|_| Refusal::RateLimited)?;
-        if self.in_flight >= WAKES_IN_FLIGHT {
+        if let Some(buckets) = &mut self.buckets {
+            let taken = buckets.take(now, server);
+            taken.map_err(|_| Refusal::RateLimited)?;
+        }
+        if self.in_flight >= self.max_in_flight {
             return Err(Refusal::InFlight);
         }
         self.in_flight += 1;
@@ -113,7 +118,7 @@ impl Admission {
 
     /// Server-ids that have asked for wakes not long ago.
     pub fn limited_ids(&self) -> usize {
-        self.buckets.len()
+        self.buckets.as_ref().map_or(0, Buckets::len)
     }
 
     /// Refuses every further wake: the relay shuts down.

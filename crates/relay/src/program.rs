@@ -91,11 +91,7 @@ fn prepare(cli: &Cli) -> Result<ExitCode, ExitCode> {
 
 fn checked(loaded: &Loaded, variables: &Variables, log: &Log) -> Result<Config, Refusal> {
     let boot = Boot::new(loaded, variables, Privileges::current());
-    if let Some(refusal) = boot.refusals().into_iter().next() {
-        return Err(refusal);
-    }
-    boot.remarks(log);
-    boot.prepare(log)?;
+    boot.run(log)?;
     Ok(boot.config())
 }
 

@@ -49,6 +49,32 @@ fn the_first_reason_counts_and_those_about_the_wake_cost_nothing() {
 }
 
 #[test]
+fn the_limits_are_the_policys() {
+    let mut admission = Admission::new(&WakePolicy {
+        wake_burst: 1,
+        wake_refill_ms: 500,
+        wakes_in_flight: 2,
+    });
+    let limited = Err(Refusal::RateLimited);
+    assert!(admit(&mut admission, 0, "a", GOOD).is_ok());
+    assert_eq!(admit(&mut admission, 499, "a", GOOD), limited);
+    assert!(admit(&mut admission, 500, "a", GOOD).is_ok());
+    let full = admit(&mut admission, 500, "b", GOOD);
+    assert_eq!(full, Err(Refusal::InFlight));
+
+    let mut unlimited = Admission::new(&WakePolicy {
+        wake_burst: 0,
+        ..WakePolicy::default()
+    });
+    for _ in 0..32 {
+        assert!(admit(&mut unlimited, 0, "a", GOOD).is_ok());
+    }
+    let full = admit(&mut unlimited, 0, "a", GOOD);
+    assert_eq!(full, Err(Refusal::InFlight));
+    assert_eq!(unlimited.limited_ids(), 0);
+}
+
+#[test]
 fn at_the_end_nothing_else_is_looked_at() {
     let mut admission = Admission::default();
     admission.close();

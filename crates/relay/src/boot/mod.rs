@@ -1,6 +1,7 @@
 //! What is checked before anything is bound. The order is the Go relay's, so that the same mistake gets the
 //! same answer.
 
+mod cache;
 mod refusal;
 mod remarks;
 
@@ -8,8 +9,8 @@ pub(crate) use refusal::Refusal;
 
 use crate::config::contracts::{Contracts, PRODUCTION, SINGLE_INSTANCE};
 use crate::config::layers::{Loaded, Variables};
-use crate::config::{Certificate, Config, ListenAddress, Public, Push, address};
-use crate::net::acme::{self, cache};
+use crate::config::{Acme, Certificate, Config, ListenAddress, Public, Push, address};
+use crate::net::acme;
 use crate::observe::log::{Event, Key, Log};
 use crate::os::privileges::Privileges;
 use crate::push;
@@ -32,25 +33,52 @@ impl<'a> Boot<'a> {
         }
     }
 
+    /// The checks before the log says whether push is on.
+    const FIRST: [fn(&Self) -> Option<Refusal>; 10] = [
+        Self::mode,
+        Self::insecure_alone,
+        Self::max_connections,
+        Self::contracts,
+        Self::single_instance,
+        Self::production,
+        Self::capabilities,
+        Self::domain,
+        Self::combinations,
+        Self::push,
+    ];
+
+    /// Those after it.
+    const SECOND: [fn(&Self) -> Option<Refusal>; 5] = [
+        Self::metrics_listen,
+        Self::cache,
+        Self::certificate_files,
+        Self::acme,
+        Self::listeners,
+    ];
+
     /// Everything that speaks against starting, in the order of the checks. Changes nothing.
     pub(crate) fn refusals(&self) -> Vec<Refusal> {
-        let checks: [fn(&Self) -> Option<Refusal>; 14] = [
-            Self::mode,
-            Self::insecure_alone,
-            Self::max_connections,
-            Self::contracts,
-            Self::single_instance,
-            Self::production,
-            Self::capabilities,
-            Self::domain,
-            Self::combinations,
-            Self::push,
-            Self::metrics_listen,
-            Self::certificate_files,
-            Self::acme,
-            Self::listeners,
-        ];
-        checks.iter().filter_map(|check| check(self)).collect()
+        let checks = Self::FIRST.iter().chain(&Self::SECOND);
+        checks.filter_map(|check| check(self)).collect()
+    }
+
+    /// Checks everything, says in the log what is to be known, then makes ready what the relay needs.
+    ///
+    /// # Errors
+    /// The first thing that speaks against starting; nothing is changed then.
+    pub(crate) fn run(&self, log: &Log) -> Result<(), Refusal> {
+        let pass = |checks: &[fn(&Self) -> Option<Refusal>]| {
+            let refusal = checks.iter().find_map(|check| check(self));
+            refusal.map_or(Ok(()), Err)
+        };
+        pass(&Self::FIRST)?;
+        match self.push_config() {
+            Some(push) => log.write(Event::PushOn, &[(Key::Project, &push.project)]),
+            None => log.write(Event::PushOff, &[]),
+        }
+        pass(&Self::SECOND)?;
+        self.remarks(log);
+        self.prepare_cache(log)
     }
 
     /// What is in force, with what the environment's contracts add.
@@ -68,37 +96,18 @@ impl<'a> Boot<'a> {
             account: self.contract().push?,
             project: settings.fcm_project.clone(),
             endpoint: settings.fcm_endpoint.clone(),
+            timeout: settings.push_timeout,
         })
     }
 
-    /// Makes the certificate cache's directory ready, where there is one.
-    ///
-    /// # Errors
-    /// It cannot be used safely.
-    pub(crate) fn prepare(&self, log: &Log) -> Result<(), Refusal> {
-        let Some(Public::Tls {
-            certificate: Certificate::Acme(acme),
-            ..
-        }) = &self.public
-        else {
-            return Ok(());
-        };
-        match cache::prepare(&acme.cache) {
-            Ok(None) => Ok(()),
-            Ok(Some(tightened)) => {
-                log.write(
-                    Event::CertCacheTightened,
-                    &[
-                        (Key::Path, &acme.cache.display()),
-                        (Key::From, &tightened.from),
-                        (Key::To, &tightened.to),
-                    ],
-                );
-                Ok(())
-            }
-            Err(error) => Err(Refusal::new(Event::AutocertSetupFailed)
-                .with(Key::Err, error)
-                .fix("correct --cert-cache, or the directory's owner and mode (0700)")),
+    /// How the certificate is ordered, if it is.
+    fn acme_config(&self) -> Option<&Acme> {
+        match &self.public {
+            Some(Public::Tls {
+                certificate: Certificate::Acme(acme),
+                ..
+            }) => Some(acme),
+            _ => None,
         }
     }
 
@@ -225,13 +234,7 @@ impl<'a> Boot<'a> {
                     .fix(fix),
             )
         };
-        let acme = matches!(
-            self.public,
-            Some(Public::Tls {
-                certificate: Certificate::Acme(_),
-                ..
-            })
-        );
+        let acme = self.acme_config().is_some();
         let plain = matches!(self.public, Some(Public::Plain { .. }));
         let settings = self.loaded.settings();
         if settings.tls_cert.is_some() != settings.tls_key.is_some() {
@@ -301,13 +304,7 @@ impl<'a> Boot<'a> {
     }
 
     fn acme(&self) -> Option<Refusal> {
-        let Some(Public::Tls {
-            certificate: Certificate::Acme(acme),
-            ..
-        }) = &self.public
-        else {
-            return None;
-        };
+        let acme = self.acme_config()?;
         if !is_host_name(&acme.domain) {
             // Said already.
             return None;
@@ -322,19 +319,13 @@ impl<'a> Boot<'a> {
 
     fn listeners(&self) -> Option<Refusal> {
         let settings = self.loaded.settings();
-        let acme_listen = match &self.public {
-            Some(Public::Tls {
-                certificate: Certificate::Acme(acme),
-                ..
-            }) => Some(&acme.http_listen),
-            _ => None,
-        };
+        let acme_listen = self.acme_config().map(|acme| &*acme.http_listen);
         let public = self.public.as_ref().map(Public::listen);
         let health = settings
             .health_listen
             .as_deref()
             .filter(|text| !text.is_empty());
-        let all = [public, acme_listen.map(String::as_str), health];
+        let all = [public, acme_listen, health];
         all.into_iter().flatten().find_map(|listen| {
             let error = listen.parse::<ListenAddress>().err()?;
             Some(
@@ -360,110 +351,4 @@ fn is_host_name(name: &str) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn refusals(flags: &[&str], variables: &[(&str, &str)], privileges: Privileges) -> Vec<Event> {
-        let flags = std::iter::once("pyrycode-relay").chain(flags.iter().copied());
-        let variables = variables
-            .iter()
-            .map(|(n, v)| ((*n).to_owned(), (*v).into()));
-        let variables: Variables = variables.collect();
-        let cli = crate::cli::parse(flags.map(Into::into)).unwrap();
-        let loaded = cli.load(&variables).unwrap();
-        let boot = Boot::new(&loaded, &variables, privileges);
-        boot.refusals().iter().map(Refusal::event).collect()
-    }
-
-    fn unprivileged(flags: &[&str]) -> Vec<Event> {
-        refusals(flags, &[], Privileges::default())
-    }
-
-    #[test]
-    fn one_of_the_modes_is_needed_and_plain_http_excludes_the_others() {
-        assert_eq!(unprivileged(&[]), [Event::RefusedNoMode]);
-        assert_eq!(unprivileged(&["--insecure-listen=:80"]), []);
-        assert_eq!(unprivileged(&["--domain=relay.example.com"]), []);
-        assert_eq!(unprivileged(&["--self-signed"]), []);
-        for other in [
-            "--http-listen=:80",
-            "--https-listen=:443",
-            "--https-proxy-protocol",
-            "--domain=a.example",
-        ] {
-            assert_eq!(
-                unprivileged(&["--insecure-listen=:80", other]),
-                [Event::RefusedInsecure],
-                "{other}"
-            );
-        }
-    }
-
-    #[test]
-    fn senseless_values_and_combinations_are_refused() {
-        let plain = "--insecure-listen=:80";
-        assert_eq!(
-            unprivileged(&[plain, "--max-connections=0"]),
-            [Event::RefusedMaxConnections]
-        );
-        assert_eq!(
-            unprivileged(&[plain, "--metrics-listen=:9090"]),
-            [Event::RefusedMetricsListen]
-        );
-        assert_eq!(
-            unprivileged(&["--insecure-listen=:0"]),
-            [Event::RefusedListenAddress]
-        );
-        for bad in [
-            &["--domain=https://relay.example.com"][..],
-            &["--domain=192.0.2.1"],
-            &["--tls-cert=a.pem"],
-            &["--self-signed", "--http-listen=:8080"],
-            &["--domain=a.example", "--acme-directory=http://ca.example"],
-            &[plain, "--trust-x-forwarded-for", "--trust-proxy=10.0.0.0/8"],
-        ] {
-            assert_eq!(unprivileged(bad), [Event::RefusedSettings], "{bad:?}");
-        }
-        let both = ["--self-signed", "--tls-cert=a.pem", "--tls-key=a.key"];
-        assert!(unprivileged(&both).contains(&Event::RefusedSettings));
-    }
-
-    #[test]
-    fn privileges_are_refused_in_production_only() {
-        let root = Privileges::root();
-        let production = [(PRODUCTION, "1")];
-        assert_eq!(refusals(&["--self-signed"], &[], root), []);
-        assert_eq!(
-            refusals(&["--self-signed"], &production, root),
-            [Event::RefusedProduction, Event::RefusedCapabilities]
-        );
-        assert_eq!(
-            refusals(
-                &["--insecure-listen=:80"],
-                &production,
-                Privileges::default()
-            ),
-            [Event::RefusedProduction]
-        );
-    }
-
-    #[test]
-    fn every_refusal_ends_with_its_fix() {
-        for flags in [
-            &[][..],
-            &[
-                "--insecure-listen=:0",
-                "--max-connections=-1",
-                "--self-signed",
-            ],
-        ] {
-            let flags = std::iter::once("pyrycode-relay").chain(flags.iter().copied());
-            let cli = crate::cli::parse(flags.map(Into::into)).unwrap();
-            let loaded = cli.load(&Variables::new()).unwrap();
-            let boot = Boot::new(&loaded, &Variables::new(), Privileges::default());
-            for refusal in boot.refusals() {
-                assert!(refusal.to_string().contains("; "), "{refusal}");
-            }
-        }
-    }
-}
+mod tests;

@@ -17,10 +17,6 @@ impl Boot<'_> {
         for variable in &self.loaded.unknown_variables {
             log.write(Event::UnknownVariable, &[(Key::EnvVar, variable)]);
         }
-        match self.push_config() {
-            Some(push) => log.write(Event::PushOn, &[(Key::Project, &push.project)]),
-            None => log.write(Event::PushOff, &[]),
-        }
     }
 }
 

@@ -12,7 +12,7 @@ mod token;
 use crate::observe::log::LogSettings;
 use ipnet::IpNet;
 use layers::Loaded;
-use relay_core::{Policy, SessionPolicy, limits};
+use relay_core::{Policy, SessionPolicy, WakePolicy, limits};
 use settings::{Settings, ms};
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
@@ -131,6 +131,8 @@ pub struct Push {
     pub project: String,
     /// FCM's https origin.
     pub endpoint: String,
+    /// For each of: the fetch of an access token, the sending of a wake with its retries.
+    pub timeout: Duration,
 }
 
 /// What stands between the clients and the public listener.
@@ -202,6 +204,8 @@ pub struct Config {
     pub policy: Policy,
     /// The connections' times.
     pub session: SessionPolicy,
+    /// How many push wakes are sent.
+    pub wakes: WakePolicy,
     /// For each of: a PROXY header, a TLS handshake, a complete HTTP request head.
     pub header_timeout: Duration,
     /// From the first byte of HTTP to the end of the exchange, when it stays HTTP.
@@ -243,6 +247,7 @@ impl Default for Config {
             park_phone_bytes: limits::PARK_PHONE_BYTES,
             policy: Policy::default(),
             session: SessionPolicy::default(),
+            wakes: WakePolicy::default(),
             header_timeout: Duration::from_secs(5),
             http_timeout: Duration::from_secs(60),
             drain: Duration::ZERO,
@@ -285,6 +290,7 @@ impl Loaded {
             park_phone_bytes: s.park_phone_bytes,
             policy: s.policy(),
             session: s.session(),
+            wakes: s.wakes(),
             header_timeout: s.header_timeout,
             http_timeout: s.http_timeout,
             drain: s.drain,
@@ -319,6 +325,14 @@ impl Settings {
             write_timeout_ms: ms(self.write_timeout),
             close_wait_ms: ms(self.close_timeout),
             control_write_timeout_ms: ms(self.control_timeout),
+        }
+    }
+
+    fn wakes(&self) -> WakePolicy {
+        WakePolicy {
+            wake_burst: self.wake_burst,
+            wake_refill_ms: ms(self.wake_refill),
+            wakes_in_flight: self.wakes_in_flight,
         }
     }
 

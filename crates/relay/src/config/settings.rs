@@ -3,7 +3,7 @@
 
 use clap::Args;
 use ipnet::IpNet;
-use relay_core::{Policy, SessionPolicy, limits};
+use relay_core::{Policy, SessionPolicy, WakePolicy, limits};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -107,6 +107,19 @@ pub(crate) struct Settings {
         help_heading = "Push"
     )]
     pub(crate) fcm_endpoint: String,
+    /// Push wakes one server-id may ask for at once; 0 = no limit
+    #[arg(long, value_name = "N", default_value_t = WakePolicy::default().wake_burst, help_heading = "Push")]
+    pub(super) wake_burst: u32,
+    /// How long until a server-id gets one wake back
+    #[arg(long, value_name = "TIME", default_value = millis(WakePolicy::default().wake_refill_ms), value_parser = positive, help_heading = "Push")]
+    pub(super) wake_refill: Duration,
+    /// Wakes being sent at a time, of all server-ids together; further ones are dropped
+    #[arg(long, value_name = "N", default_value_t = WakePolicy::default().wakes_in_flight,
+          value_parser = clap::value_parser!(u32).range(1..), help_heading = "Push")]
+    pub(super) wakes_in_flight: u32,
+    /// For each of: fetching an access token, sending a wake with its retries
+    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = positive, help_heading = "Push")]
+    pub(crate) push_timeout: Duration,
 
     /// Live connections over both endpoints [default: from the descriptor limit and memory]
     #[arg(

@@ -17,9 +17,6 @@ use std::io;
 use std::time::{Duration, SystemTime};
 use tokio::time::{Instant, timeout_at};
 
-/// For one call, with the connection it may need first.
-pub(super) const CALL: Duration = Duration::from_secs(10);
-
 /// Bytes of an answer that are read. Access tokens and errors take some hundreds; the rest is not missed.
 const REPLY_BYTES: usize = 4096;
 
@@ -44,12 +41,13 @@ pub(super) struct Reply {
 pub(super) struct Calls(Client<HttpsConnector<HttpConnector>, Full<Bytes>>);
 
 impl Calls {
-    pub(super) fn new(tls: ClientConfig) -> Self {
+    /// `connect` is for the connection that a call may need first.
+    pub(super) fn new(tls: ClientConfig, connect: Duration) -> Self {
         let client = Client::builder(TokioExecutor::new())
             .pool_idle_timeout(KEEP_ALIVE)
             .pool_timer(TokioTimer::new())
             .http1_max_buf_size(HEAD_BYTES)
-            .build(https::connector(tls, CALL));
+            .build(https::connector(tls, connect));
         Self(client)
     }
 
@@ -156,7 +154,10 @@ mod tests {
         let text = STANDARD.encode(own.leaf());
         let text = format!("-----BEGIN CERTIFICATE-----\n{text}\n-----END CERTIFICATE-----\n");
         std::fs::write(ca.path(), text).unwrap();
-        let calls = Calls::new(roots::trusting(Some(ca.path())).unwrap());
+        let calls = Calls::new(
+            roots::trusting(Some(ca.path())).unwrap(),
+            Duration::from_secs(10),
+        );
         let certificates = Arc::new(Certificates::new(None));
         certificates.install(own);
         let tls = Tls::new(certificates, false).unwrap();

@@ -1,7 +1,7 @@
 //! One message to one device, by FCM's HTTP v1 interface.
 
 use super::DeviceToken;
-use super::call::{CALL, Calls, Reply};
+use super::call::{Calls, Reply};
 use super::credentials::https;
 use super::token::Tokens;
 use crate::clock::Clock;
@@ -11,12 +11,15 @@ use hyper::{StatusCode, Uri};
 use relay_core::wake::{Code, Failure, Reasons, Retries, message_id};
 use serde::Serialize;
 use serde_json::Value;
+use std::time::Duration;
 
 /// Sends wakes.
 pub(crate) struct Fcm {
     tokens: Tokens,
     calls: Calls,
     uri: Uri,
+    /// For one message, with its retries.
+    timeout: Duration,
     clock: Clock,
 }
 
@@ -45,11 +48,13 @@ impl Fcm {
     pub(crate) fn new(settings: &Settings, clock: Clock) -> Result<Self, String> {
         let uri = message_uri(&settings.endpoint, &settings.project)?;
         let tls = roots::trusting(None).map_err(|error| error.to_string())?;
-        let calls = Calls::new(tls);
+        let timeout = settings.timeout;
+        let calls = Calls::new(tls, timeout);
         Ok(Self {
-            tokens: Tokens::new(settings.account.clone(), calls.clone()),
+            tokens: Tokens::new(settings.account.clone(), calls.clone(), timeout),
             calls,
             uri,
+            timeout,
             clock,
         })
     }
@@ -59,8 +64,8 @@ impl Fcm {
     /// Cancel-safe: dropping it breaks off what is under way.
     pub(super) async fn send(&self, device: &DeviceToken) -> Result<Option<String>, Failure> {
         let token = self.tokens.get().await?;
-        let call_ms = u64::try_from(CALL.as_millis()).unwrap_or(u64::MAX);
-        let deadline = self.clock.now().plus(call_ms);
+        let timeout_ms = u64::try_from(self.timeout.as_millis()).unwrap_or(u64::MAX);
+        let deadline = self.clock.now().plus(timeout_ms);
         let mut retries = Retries::new(deadline);
         loop {
             let reply = self.calls.post(

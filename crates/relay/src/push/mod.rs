@@ -16,8 +16,8 @@ use crate::clock::Clock;
 use crate::observe::log::{Elapsed, Event, Key, Log};
 use crate::observe::metrics::{Metrics, WakeOutcome};
 use aws_lc_rs::digest::{SHA256, digest};
-use relay_core::ServerId;
 use relay_core::wake::{Admission, Failure, FailureKind, Refusal};
+use relay_core::{ServerId, WakePolicy};
 use relay_proto::envelope::PushWake;
 use std::fmt::{Display, Write as _};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -57,12 +57,18 @@ struct Sender {
 
 impl Push {
     /// Push with this sender; without one, every wake is refused.
-    pub(crate) fn new(fcm: Option<Fcm>, clock: Clock, log: Log, metrics: Arc<Metrics>) -> Self {
+    pub(crate) fn new(
+        fcm: Option<Fcm>,
+        policy: &WakePolicy,
+        clock: Clock,
+        log: Log,
+        metrics: Arc<Metrics>,
+    ) -> Self {
         Self(fcm.map(|fcm| {
             metrics.enable_push();
             Arc::new(Sender {
                 fcm,
-                admission: Mutex::default(),
+                admission: Mutex::new(Admission::new(policy)),
                 clock,
                 log,
                 metrics,

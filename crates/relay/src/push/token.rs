@@ -1,6 +1,6 @@
 //! The access token: fetched once, used by every send until it is about to expire.
 
-use super::call::{CALL, Calls};
+use super::call::Calls;
 use super::credentials::ServiceAccount;
 use hyper::header::HeaderValue;
 use relay_core::wake::Failure;
@@ -31,6 +31,8 @@ impl AccessToken {
 pub(super) struct Tokens {
     account: ServiceAccount,
     calls: Calls,
+    /// For one fetch.
+    timeout: Duration,
     last: Mutex<Last>,
     /// Fetches that came to an end. Grows only under the lock.
     fetches: AtomicU64,
@@ -44,7 +46,7 @@ struct Last {
 }
 
 impl Tokens {
-    pub(super) fn new(account: ServiceAccount, calls: Calls) -> Self {
+    pub(super) fn new(account: ServiceAccount, calls: Calls, timeout: Duration) -> Self {
         let last = Last {
             result: Err(Failure::TokenReply),
             until: Instant::now(),
@@ -52,6 +54,7 @@ impl Tokens {
         Self {
             account,
             calls,
+            timeout,
             last: Mutex::new(last),
             fetches: AtomicU64::new(0),
         }
@@ -109,7 +112,7 @@ impl Tokens {
                 "application/x-www-form-urlencoded",
                 None,
                 form.into_bytes(),
-                begun + CALL,
+                begun + self.timeout,
             )
             .await
             .map_err(Failure::TokenCall)?;

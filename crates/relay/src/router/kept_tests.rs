@@ -87,7 +87,7 @@ fn a_binary_that_resumes_keeps_the_carried_frames_for_which_there_is_room() {
 
 #[test]
 fn notices_are_kept_though_frames_cannot_be() {
-    let home = Home::with(|config| config.park_total_bytes = 0);
+    let home = Home::with(|config| config.park_total_bytes = Some(0));
     let binary = home.claim();
     let (mut stays, peer) = home.phone();
     let (leaves, _) = home.phone();

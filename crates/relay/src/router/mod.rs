@@ -118,7 +118,7 @@ impl Router {
         Self {
             queue: Arc::new(QueueBudget::new(queue_bytes)),
             park: Mutex::new(park.with_phone_bytes(config.park_phone_bytes)),
-            push: Push::new(fcm, clock, log.clone(), metrics.clone()),
+            push: Push::new(fcm, &config.wakes, clock, log.clone(), metrics.clone()),
             config,
             clock,
             log,

@@ -1,113 +1,17 @@
-//! The certificate cache: a directory of PEM files, laid out as Go's `autocert` does it, so that a
+//! The files of the certificate cache: PEM in a directory, laid out as Go's `autocert` does it, so that a
 //! volume can go from one relay to the other without a new issuance.
 
 use super::key::{EcKey, EcKeyError};
 use super::pem;
 use crate::net::tls::{Certificate, ChainError, KeyError, PairError, chain_from_pem, key_from_pem};
 use rustls_pki_types::CertificateDer;
-use std::fmt;
-use std::fs::{DirBuilder, File, OpenOptions, Permissions};
+use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 /// The account's key.
 pub(super) const ACCOUNT: &str = "acme_account+key";
-
-/// Why the directory is no place for keys, and how to mend it.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum DirectoryError {
-    #[error("cannot make the certificate cache {}: {source}; make the directory yourself, owned by the relay's user", path.display())]
-    Create { path: PathBuf, source: io::Error },
-    #[error("cannot look at the certificate cache {}: {source}; the relay's user must be allowed to", path.display())]
-    Look { path: PathBuf, source: io::Error },
-    #[error("the certificate cache {} is not a directory; name another with --cert-cache", path.display())]
-    NotADirectory { path: PathBuf },
-    #[error(
-        "the certificate cache {} is open to others (mode {mode}) and belongs to user {owner}; run `chmod 700` on it as that user, or give it to the relay's user",
-        path.display()
-    )]
-    Foreign {
-        path: PathBuf,
-        mode: Mode,
-        owner: u32,
-    },
-    #[error("the certificate cache {} is open to others (mode {mode}) and cannot be closed: {source}; run `chmod 700` on it", path.display())]
-    Tighten {
-        path: PathBuf,
-        mode: Mode,
-        source: io::Error,
-    },
-}
-
-/// Permission bits, shown in octal.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Mode(pub(crate) u32);
-
-impl fmt::Display for Mode {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:04o}", self.0)
-    }
-}
-
-/// The permissions of a directory before and after it was closed to others.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Tightened {
-    pub(crate) from: Mode,
-    pub(crate) to: Mode,
-}
-
-/// Makes the directory (and its parents) if it is missing, and takes the permissions of other users
-/// away if it is ours. `Some` says that this was done. Blocks.
-///
-/// # Errors
-/// [`DirectoryError`] if it is no directory, is another user's and not closed, or the system refuses.
-pub(crate) fn prepare(path: &Path) -> Result<Option<Tightened>, DirectoryError> {
-    const CLOSED: Mode = Mode(0o700);
-    let path_buf = || path.to_owned();
-    let found = match std::fs::metadata(path) {
-        Ok(found) => found,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            let made = DirBuilder::new()
-                .recursive(true)
-                .mode(CLOSED.0)
-                .create(path);
-            return made.map(|()| None).map_err(|source| {
-                let path = path_buf();
-                DirectoryError::Create { path, source }
-            });
-        }
-        Err(source) => {
-            let path = path_buf();
-            return Err(DirectoryError::Look { path, source });
-        }
-    };
-    if !found.is_dir() {
-        return Err(DirectoryError::NotADirectory { path: path_buf() });
-    }
-    let mode = Mode(found.mode() & 0o777);
-    if mode.0 & 0o077 == 0 {
-        return Ok(None);
-    }
-    if found.uid() != rustix::process::geteuid().as_raw() {
-        return Err(DirectoryError::Foreign {
-            path: path_buf(),
-            mode,
-            owner: found.uid(),
-        });
-    }
-    std::fs::set_permissions(path, Permissions::from_mode(CLOSED.0)).map_err(|source| {
-        DirectoryError::Tighten {
-            path: path_buf(),
-            mode,
-            source,
-        }
-    })?;
-    Ok(Some(Tightened {
-        from: mode,
-        to: CLOSED,
-    }))
-}
 
 /// Why a file of the cache is not used.
 #[derive(Debug, thiserror::Error)]

@@ -4,8 +4,9 @@
 //! Whatever goes wrong here, the certificate in force keeps serving; the log says what failed and when
 //! it is tried again.
 
-pub(crate) mod cache;
+mod cache;
 mod client;
+pub(crate) mod directory;
 mod http01;
 mod key;
 mod order;
@@ -54,7 +55,7 @@ pub(crate) struct Settings {
     pub(crate) directory: String,
     /// PEM certificates the directory's own TLS is trusted by; `None`: what the system trusts.
     pub(crate) ca_file: Option<PathBuf>,
-    /// The cache directory, which [`cache::prepare`] has seen.
+    /// The cache directory, which [`directory::prepare`] has seen.
     pub(crate) cache: PathBuf,
 }
 

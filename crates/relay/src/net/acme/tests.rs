@@ -1,5 +1,6 @@
-use super::cache::{Cache, DirectoryError, Mode, Tightened, entry, prepare};
+use super::cache::{Cache, entry};
 use super::client::AcmeClient;
+use super::directory::{DirectoryError, Lack, Mode, Tightened, look, prepare};
 use super::*;
 use crate::net::tls::{Tls, self_signed};
 use crate::observe::log::LogSettings;
@@ -30,6 +31,8 @@ fn set_mode(path: &Path, mode: u32) {
 fn a_missing_directory_is_made_for_its_owner_alone() {
     let home = TempDir::new().unwrap();
     let path = home.path().join(".pyrycode-relay/certs");
+    assert_eq!(look(&path).unwrap(), Lack::Directory);
+    assert!(!path.parent().unwrap().exists(), "a look makes nothing");
     assert_eq!(prepare(&path).unwrap(), None);
     assert_eq!((mode(&path), mode(path.parent().unwrap())), (0o700, 0o700));
     assert_eq!(
@@ -48,7 +51,10 @@ fn an_open_directory_of_ours_is_closed() {
             from: Mode(open),
             to: Mode(0o700),
         };
+        assert_eq!(look(home.path()).unwrap(), Lack::Privacy(Mode(open)));
+        assert_eq!(mode(home.path()), open, "a look closes nothing");
         assert_eq!(prepare(home.path()).unwrap(), Some(tightened));
+        assert_eq!(look(home.path()).unwrap(), Lack::Nothing);
         assert_eq!(mode(home.path()), 0o700);
     }
     assert_eq!(Mode(0o755).to_string(), "0755");
@@ -65,8 +71,13 @@ fn another_users_open_directory_and_what_is_no_directory_are_refused() {
     std::fs::write(&file, "").unwrap();
     let refused = prepare(&file);
     assert!(matches!(refused, Err(DirectoryError::NotADirectory { .. })));
-    // Below a file nothing can be.
-    assert!(prepare(&file.join("certs")).is_err());
+    // Below a file nothing can be, nor in the place of a link that leads nowhere.
+    let link = home.path().join("link");
+    std::os::unix::fs::symlink("nowhere", &link).unwrap();
+    for path in [file.join("certs"), link.clone(), link.join("certs")] {
+        assert!(look(&path).is_err(), "{}", path.display());
+        assert!(prepare(&path).is_err(), "{}", path.display());
+    }
 
     let foreign = home.path().join("foreign");
     std::fs::create_dir(&foreign).unwrap();
