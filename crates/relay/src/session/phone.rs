@@ -20,11 +20,16 @@ pub(crate) struct Phone {
     seat: Seat,
     /// `{"conn_id":"…","frame":`
     prefix: Box<[u8]>,
-    /// A frame that can go neither on nor to the parked ones now. While there is one, nothing more
-    /// is taken from the phone.
-    stalled: Option<Vec<u8>>,
-    /// A frame of it had no binary to go to.
-    adrift: bool,
+    held_up: HeldUp,
+}
+
+/// What keeps a phone's frames from going on. One field and not two, for the size of a phone.
+enum HeldUp {
+    No,
+    /// By this frame, which can go neither on nor to the parked ones now. Nothing more is taken from the phone.
+    Stalled(Vec<u8>),
+    /// A frame of it had no binary to go to, and that was said.
+    Adrift,
 }
 
 /// What became of a frame.
@@ -46,8 +51,7 @@ impl Phone {
         Self {
             seat,
             prefix,
-            stalled: None,
-            adrift: false,
+            held_up: HeldUp::No,
         }
     }
 
@@ -111,14 +115,16 @@ impl Phone {
         match forwarded {
             Forwarded::Done(flow) => return Ok(flow),
             Forwarded::Stalled(frame) => {
-                self.stalled = Some(frame);
+                self.held_up = HeldUp::Stalled(frame);
                 return Ok(Flow::Pause);
             }
             // The router may be closing this phone for that very frame. Those behind it are no news.
-            Forwarded::NoBinary if !std::mem::replace(&mut self.adrift, true) => {
-                self.log(Event::PhoneForwarderNoBinary, &[]);
+            Forwarded::NoBinary => {
+                if !matches!(self.held_up, HeldUp::Adrift) {
+                    self.log(Event::PhoneForwarderNoBinary, &[]);
+                }
+                self.held_up = HeldUp::Adrift;
             }
-            Forwarded::NoBinary => {}
             // The router is closing this phone already, and says why.
             _ if self.peer().is_ending() => {}
             Forwarded::Crowded => self.log_lost("the binary's outbox is full"),
@@ -162,7 +168,7 @@ impl Handler for Phone {
     }
 
     fn may_read(&mut self, held_bytes: usize) -> usize {
-        if self.stalled.is_some() {
+        if matches!(self.held_up, HeldUp::Stalled(_)) {
             return 0;
         }
         match &self.peer().lock().route {
@@ -183,9 +189,11 @@ impl Handler for Phone {
     }
 
     fn wake(&mut self) -> Result<(), Cause> {
-        let Some(frame) = self.stalled.take() else {
+        let HeldUp::Stalled(frame) = &mut self.held_up else {
             return Ok(());
         };
+        let frame = std::mem::take(frame);
+        self.held_up = HeldUp::No;
         let forwarded = self.forward(Payload::Owned(frame), None);
         self.settle(forwarded).map(drop)
     }
