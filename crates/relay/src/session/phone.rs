@@ -112,7 +112,7 @@ impl Phone {
     }
 
     fn settle(&mut self, forwarded: Forwarded) -> Result<Flow, Cause> {
-        match forwarded {
+        let cause = match forwarded {
             Forwarded::Done(flow) => return Ok(flow),
             Forwarded::Stalled(frame) => {
                 self.held_up = HeldUp::Stalled(frame);
@@ -124,19 +124,23 @@ impl Phone {
                     self.log(Event::PhoneForwarderNoBinary, &[]);
                 }
                 self.held_up = HeldUp::Adrift;
+                Cause::BinaryAway
             }
             // The router is closing this phone already, and says why.
-            _ if self.peer().is_ending() => {}
-            Forwarded::Crowded => self.log_lost("the binary's outbox is full"),
+            _ if self.peer().is_ending() => return Ok(Flow::Continue),
+            Forwarded::Crowded => {
+                self.log_lost("the binary's outbox is full");
+                Cause::BinaryAway
+            }
             Forwarded::Overloaded => {
                 self.log_lost("the budget for queued bytes is used up");
-                return Err(Cause::Overloaded);
+                Cause::Overloaded
             }
+        };
+        match self.peer().is_ending() {
+            true => Ok(Flow::Continue),
+            false => Err(cause),
         }
-        if self.peer().is_ending() {
-            return Ok(Flow::Continue);
-        }
-        Err(Cause::BinaryAway)
     }
 
     fn log_lost(&self, err: &'static str) {
