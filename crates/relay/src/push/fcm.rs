@@ -59,11 +59,20 @@ impl Fcm {
         })
     }
 
-    /// Wakes the device, and returns the message's id, if it can be shown.
+    /// The present, in fetches of tokens.
+    pub(super) fn fetches(&self) -> u64 {
+        self.tokens.fetches()
+    }
+
+    /// Wakes the device, which was `asked` for in that moment, and returns the message's id, if it can be shown.
     ///
     /// Cancel-safe: dropping it breaks off what is under way.
-    pub(super) async fn send(&self, device: &DeviceToken) -> Result<Option<String>, Failure> {
-        let token = self.tokens.get().await?;
+    pub(super) async fn send(
+        &self,
+        device: &DeviceToken,
+        asked: u64,
+    ) -> Result<Option<String>, Failure> {
+        let token = self.tokens.get(asked).await?;
         let timeout_ms = u64::try_from(self.timeout.as_millis()).unwrap_or(u64::MAX);
         let deadline = self.clock.now().plus(timeout_ms);
         let mut retries = Retries::new(deadline);

@@ -90,7 +90,9 @@ impl Push {
             sender.metrics.wake(WakeOutcome::dropped);
         }
         let device = DeviceToken(admitted?.token);
-        tokio::spawn(InFlight(sender.clone()).send(server.clone(), device));
+        // Not when its task gets to it: it shares the fetch that is under way now.
+        let asked = sender.fcm.fetches();
+        tokio::spawn(InFlight(sender.clone()).send(server.clone(), device, asked));
         Ok(())
     }
 
@@ -136,13 +138,13 @@ struct InFlight(Arc<Sender>);
 
 impl InFlight {
     /// Sends it, or is stopped; says so once either way.
-    async fn send(self, server: ServerId, device: DeviceToken) {
+    async fn send(self, server: ServerId, device: DeviceToken, asked: u64) {
         let sender = &*self.0;
         let begun = Instant::now();
         let mut stopping = sender.stopping.subscribe();
         let result = tokio::select! {
             biased;
-            result = sender.fcm.send(&device) => result,
+            result = sender.fcm.send(&device, asked) => result,
             // The channel's other end is in `sender`, so it does not close.
             _ = stopping.wait_for(|stop| *stop) => Err(Failure::Cancelled),
         };

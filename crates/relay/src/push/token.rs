@@ -60,12 +60,16 @@ impl Tokens {
         }
     }
 
-    /// The token in use, or a new one. Whoever asks while one is being fetched gets what comes of that, good or bad:
-    /// many sends cause one fetch, and wait for no more than one.
+    /// How many fetches are over: a moment, for [`Self::get`].
+    pub(super) fn fetches(&self) -> u64 {
+        self.fetches.load(Ordering::Acquire)
+    }
+
+    /// The token in use, or a new one. Whoever `asked`, by [`Self::fetches`], while one was being fetched gets what comes
+    /// of that, good or bad: many sends cause one fetch, and wait for no more than one.
     ///
     /// Cancel-safe: if the one who fetches gives up, the next in line fetches.
-    pub(super) async fn get(&self) -> Result<Arc<AccessToken>, Failure> {
-        let asked = self.fetches.load(Ordering::Acquire);
+    pub(super) async fn get(&self, asked: u64) -> Result<Arc<AccessToken>, Failure> {
         let mut last = self.last.lock().await;
         let waited = self.fetches.load(Ordering::Acquire) != asked;
         if waited || last.result.is_ok() && Instant::now() < last.until {
