@@ -181,8 +181,9 @@ impl DaemonLink {
         }
     }
 
-    /// Closes with 1000 `client closing` behind all that was sent before, as long as something of it leaves, waits for the relay's half (at
-    /// most [`Timeouts::close`](crate::Timeouts::close)), and ends the link. Events not yet taken are lost.
+    /// Closes with 1000 `client closing` behind all that was sent before, as long as something of it
+    /// leaves; waits for the relay's half (at most [`Timeouts::close`](crate::Timeouts::close)), and
+    /// ends the link. Events not yet taken are lost.
     pub async fn shutdown(self) {
         self.link.shutdown().await;
     }

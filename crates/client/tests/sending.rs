@@ -2,22 +2,29 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use relay_client::testing::{Script, Seen};
+use relay_client::testing::{Peer, Script, Seen};
 use relay_client::{App, Options, PhoneEvent, PhoneLink, SendError};
 use std::time::Duration;
 
 /// Far less than until anything else happens on a connection whose peer is silent: a ping, after 20 s.
 const SOON: Duration = Duration::from_secs(10);
 
+/// A phone that is connected, and what it is connected to.
+async fn connected(options: Options) -> (PhoneLink, Peer) {
+    let relay = Script::start().await.unwrap();
+    let builder = PhoneLink::builder(&relay.url(), "home").options(options);
+    let mut phone = builder.start().unwrap();
+    let peer = relay.accept().await.unwrap();
+    let connected = phone.recv().await;
+    assert!(matches!(connected, Some(PhoneEvent::Connected { .. })));
+    (phone, peer)
+}
+
 /// Much more is sent than may wait in front of the socket, and nothing ever comes: that the socket takes it is enough.
 #[tokio::test]
 async fn a_sender_waits_for_the_socket_and_for_nothing_else() {
     const FRAMES: usize = 100;
-    let relay = Script::start().await.unwrap();
-    let mut phone = PhoneLink::builder(&relay.url(), "home").start().unwrap();
-    let mut peer = relay.accept().await.unwrap();
-    let connected = phone.recv().await;
-    assert!(matches!(connected, Some(PhoneEvent::Connected { .. })));
+    let (phone, mut peer) = connected(Options::of(App::Mobile)).await;
     let frame = format!("\"{}\"", "x".repeat(100_000));
     let sent = async {
         for _ in 0..FRAMES {
@@ -36,11 +43,7 @@ async fn a_sender_waits_for_the_socket_and_for_nothing_else() {
 /// An owner that says its last word and goes has said it.
 #[tokio::test]
 async fn what_is_sent_before_a_shutdown_leaves_before_the_close() {
-    let relay = Script::start().await.unwrap();
-    let mut phone = PhoneLink::builder(&relay.url(), "home").start().unwrap();
-    let mut peer = relay.accept().await.unwrap();
-    let connected = phone.recv().await;
-    assert!(matches!(connected, Some(PhoneEvent::Connected { .. })));
+    let (phone, mut peer) = connected(Options::of(App::Mobile)).await;
     let sender = phone.sender();
     for n in 0..50 {
         phone.send(n.to_string().as_bytes()).await.unwrap();
@@ -60,14 +63,9 @@ async fn what_is_sent_before_a_shutdown_leaves_before_the_close() {
 #[tokio::test]
 async fn a_shutdown_goes_on_for_as_long_as_something_leaves() {
     const FRAMES: usize = 130;
-    let relay = Script::start().await.unwrap();
     let mut options = Options::of(App::Mobile);
     options.timeouts.close = Duration::from_secs(1);
-    let builder = PhoneLink::builder(&relay.url(), "home").options(options);
-    let mut phone = builder.start().unwrap();
-    let mut peer = relay.accept().await.unwrap();
-    let connected = phone.recv().await;
-    assert!(matches!(connected, Some(PhoneEvent::Connected { .. })));
+    let (phone, mut peer) = connected(options).await;
     let reader = tokio::spawn(async move {
         let mut frames = 0;
         while let Some(Seen::Message(_)) = peer.recv().await {
@@ -88,11 +86,7 @@ async fn a_shutdown_goes_on_for_as_long_as_something_leaves() {
 /// The relay would end a daemon's connection, and with it every phone's session, for one such frame.
 #[tokio::test]
 async fn what_is_not_utf8_is_not_sent() {
-    let relay = Script::start().await.unwrap();
-    let mut phone = PhoneLink::builder(&relay.url(), "home").start().unwrap();
-    let mut peer = relay.accept().await.unwrap();
-    let connected = phone.recv().await;
-    assert!(matches!(connected, Some(PhoneEvent::Connected { .. })));
+    let (phone, mut peer) = connected(Options::of(App::Mobile)).await;
     let refused = phone.send(b"\"\xff\"").await;
     assert!(matches!(refused, Err(SendError::NotJson(_))), "{refused:?}");
     phone.send("\"\u{ff}\"".as_bytes()).await.unwrap();

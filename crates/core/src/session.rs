@@ -70,6 +70,8 @@ enum Phase {
         unmeasured: bool,
         /// The peer is not read, so neither `pong_due` nor `read_due` counts.
         held_back: bool,
+        /// The newest probe, while it is unanswered; 0: none. Probes count from 1.
+        awaited_probe: u32,
     },
     /// Our Close is to be written, and is the last thing that is.
     Closing { due: Millis, peer_closed: bool },
@@ -93,6 +95,7 @@ impl Session {
                 write_due: Millis::NEVER,
                 unmeasured: false,
                 held_back: false,
+                awaited_probe: 0,
             },
             last_ping: 0,
             awaited_ping: 0,
@@ -153,6 +156,31 @@ impl Session {
         {
             *pong_due = Millis::NEVER;
         }
+    }
+
+    /// A ping is to be sent with the number of this probe, which counts from now on instead of those before.
+    pub fn probed(&mut self, probe: u32) {
+        if let Phase::Open { awaited_probe, .. } = &mut self.phase {
+            *awaited_probe = probe;
+        }
+    }
+
+    /// A pong with the number of a probe arrived. The first to the newest is as good as [`pong`](Self::pong) to the last
+    /// ping; any other is none that is waited for.
+    pub fn probe_answered(&mut self, probe: u32) {
+        if let Phase::Open { awaited_probe, .. } = &mut self.phase
+            && probe != 0
+            && *awaited_probe == probe
+        {
+            *awaited_probe = 0;
+            self.proof_answered();
+        }
+    }
+
+    /// The pong to a proof that was asked for arrived. A peer may answer only the newest of several pings (RFC 6455,
+    /// section 5.5.3): this is as good as [`pong`](Self::pong) to the last ping.
+    pub fn proof_answered(&mut self) {
+        self.pong(self.last_ping);
     }
 
     /// The time from the last ping to the pong with this number that arrived now, in milliseconds. `None` if it is no
@@ -279,7 +307,7 @@ impl Session {
                 read_due,
                 write_due,
                 held_back,
-                unmeasured: _,
+                ..
             } => {
                 let ours = ping_at.min(write_due);
                 if held_back {
@@ -328,6 +356,7 @@ impl Session {
             write_due,
             unmeasured,
             held_back,
+            awaited_probe: _,
         } = &mut self.phase
         else {
             return None;

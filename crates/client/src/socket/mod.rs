@@ -312,7 +312,8 @@ impl Socket {
 
     /// The closing handshake: sends Close (or the answer to the peer's) behind what was taken before, as
     /// long as something of it leaves within each [`Timeouts::close`]; then waits for the peer's half and
-    /// the end of the TCP connection, for as long again. Messages still arriving are discarded. Returns the peer's close code and reason, if its Close came in time.
+    /// the end of the TCP connection, for as long again. Messages still arriving are discarded. Returns
+    /// the peer's close code and reason, if its Close came in time.
     ///
     /// A `code` no close frame may carry goes out as an empty close frame.
     pub async fn close(mut self, code: u16, reason: &str) -> Option<(Option<u16>, String)> {

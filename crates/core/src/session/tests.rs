@@ -42,6 +42,36 @@ fn a_ping_goes_out_every_interval_whatever_the_traffic() {
     }
 }
 
+/// Of several pings a peer may answer only the newest, whatever it was for.
+#[test]
+fn the_answer_to_a_probe_is_a_sign_of_life_if_it_was_asked_for() {
+    let ends = |answers: &[u32]| {
+        let mut session = registered();
+        session.probed(1);
+        session.probed(2);
+        session.expire(Millis(30_000));
+        answers
+            .iter()
+            .for_each(|probe| session.probe_answered(*probe));
+        session.expire(Millis(60_000)) == Some(Action::Close(Cause::HeartbeatTimeout))
+    };
+    assert!(!ends(&[2]));
+    assert!(!ends(&[1, 2]));
+    assert!(ends(&[]));
+    assert!(ends(&[0, 1, 3]), "older, or invented");
+    let mut session = registered();
+    session.probed(1);
+    session.probe_answered(1);
+    session.expire(Millis(30_000));
+    session.probe_answered(1);
+    let action = session.expire(Millis(60_000));
+    assert_eq!(
+        action,
+        Some(Action::Close(Cause::HeartbeatTimeout)),
+        "again"
+    );
+}
+
 #[test]
 fn the_round_trip_of_a_ping_is_known_once() {
     let mut session = registered();

@@ -18,6 +18,9 @@ pub(crate) struct Life {
     last_ping: u32,
     /// The first ping that is unanswered, and when its time is over.
     awaited: Option<(u32, Millis)>,
+    /// Of the probes; the newest is unanswered while `probe_awaited`.
+    last_probe: u32,
+    probe_awaited: bool,
     unmeasured: bool,
     read_due: Option<Millis>,
     /// Nothing is read from it: what it owes has time, and when it was due is not looked at.
@@ -51,6 +54,12 @@ pub(crate) enum Event {
     Pong {
         last: bool,
     },
+    /// The registry wants to know whether it is alive.
+    Probed,
+    /// The peer answers the newest probe.
+    ProbeAnswered,
+    /// The peer answers a proof.
+    ProofAnswered,
     /// Somebody wants it to end.
     Close(Cause),
     PeerCloses,
@@ -69,6 +78,8 @@ impl Life {
             ping_at: None,
             last_ping: 0,
             awaited: None,
+            last_probe: 0,
+            probe_awaited: false,
             unmeasured: false,
             read_due: None,
             held_back: false,
@@ -176,6 +187,17 @@ impl Life {
         rule(measured.is_some() == first, "a round trip is measured once")
     }
 
+    fn probed(&mut self) {
+        self.last_probe += 1;
+        self.session.probed(self.last_probe);
+        self.probe_awaited = true;
+    }
+
+    fn probe_answered(&mut self) {
+        self.session.probe_answered(self.last_probe);
+        (self.probe_awaited, self.awaited) = (false, None);
+    }
+
     fn timers(&mut self, said: &mut Vec<Action>) -> Result<(), Rule> {
         while let Some(action) = self.session.expire(self.now) {
             said.push(action);
@@ -239,6 +261,11 @@ impl Life {
         let first = self.awaited.map_or(self.last_ping + 1, |(first, _)| first);
         session.pong(first.wrapping_sub(1));
         session.pong(self.last_ping + 1);
+        session.probe_answered(self.last_probe + 1);
+        session.probe_answered(self.last_probe.wrapping_sub(1));
+        if !self.probe_awaited {
+            session.probe_answered(self.last_probe);
+        }
         let mut measured = session.round_trip_ms(self.now, self.last_ping + 1);
         session.held_back(self.now, self.held_back);
         if !self.is_open() {
@@ -247,6 +274,9 @@ impl Life {
             session.message_finished();
             session.held_back(self.now, !self.held_back);
             session.pong(self.last_ping);
+            session.probed(self.last_probe + 1);
+            session.probe_answered(self.last_probe);
+            session.proof_answered();
             session.write_blocked(self.now);
             session.write_advanced(self.now);
             session.write_idle();
@@ -286,10 +316,15 @@ impl Model for Life {
                 Event::WriteBlocked,
                 Event::WriteAdvanced,
                 Event::WriteIdle,
+                Event::Probed,
+                Event::ProofAnswered,
             ]),
             End::Closing { .. } => out.push(Event::CloseSent),
             End::Waiting { .. } | End::Lingering { .. } => out.push(Event::FinSent),
             End::Over => {}
+        }
+        if self.probe_awaited && self.is_open() {
+            out.push(Event::ProbeAnswered);
         }
         if self.awaited.is_some() && self.is_open() {
             out.extend([false, true].map(|last| Event::Pong { last }));
@@ -330,6 +365,12 @@ impl Model for Life {
                 self.write_due = None;
             }
             Event::Pong { last } => self.pong(last)?,
+            Event::Probed => self.probed(),
+            Event::ProbeAnswered => self.probe_answered(),
+            Event::ProofAnswered => {
+                self.session.proof_answered();
+                self.awaited = None;
+            }
             Event::Close(cause) => self.close(cause)?,
             Event::PeerCloses => self.peer_closes()?,
             Event::CloseSent => self.close_sent(),
@@ -362,6 +403,8 @@ impl Model for Life {
             .map_or(0, |(first, _)| self.last_ping - first + 1);
         digest.word(behind.min(2).into());
         digest.word((self.last_ping > 0).into());
+        digest.word((self.last_probe > 0).into());
+        digest.word(self.probe_awaited.into());
         Ok(digest.key())
     }
 

@@ -233,6 +233,20 @@ pub(crate) const MUTATIONS: &[Mutation] = &[
         breaks: "what is stale, early, repeated or invented changes nothing",
     },
     Mutation {
+        what: "any answer to a probe is taken for a sign of life",
+        file: SESSION,
+        right: "            && *awaited_probe == probe\n",
+        wrong: "",
+        breaks: "what is stale, early, repeated or invented changes nothing",
+    },
+    Mutation {
+        what: "a probe is answered again and again",
+        file: SESSION,
+        right: "            *awaited_probe = 0;\n",
+        wrong: "",
+        breaks: "what is stale, early, repeated or invented changes nothing",
+    },
+    Mutation {
         what: "a peer that is not read is late all the same",
         file: SESSION,
         right: "if *pong_due <= now && !*held_back {",

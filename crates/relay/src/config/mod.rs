@@ -192,8 +192,8 @@ pub struct Config {
     /// Frames queued for one phone at most, in bytes, with 64 more for each.
     pub outbox_bytes: usize,
     /// Frames queued for all peers together at most, in bytes, beyond the first 64 KiB of each; `None`: a quarter of
-    /// the memory of this machine, less of a small one. A queue may take no more of it than it leaves for the others: half, if it is the
-    /// only one.
+    /// the memory of this machine, less of a small one. A queue may take no more of it than it leaves for the others:
+    /// half, if it is the only one.
     pub queue_bytes: Option<usize>,
     /// Frames kept for all parked phones at most, in bytes; `None`: a sixteenth of the memory of this machine, at most
     /// 32 MiB.

@@ -135,12 +135,8 @@ impl Router {
             for (item, _) in carried.into_iter().filter(|(item, _)| !ending(item)) {
                 let bytes = item.len();
                 let phone = item.credit.as_ref().map(|credit| credit.phone.clone());
-                // The new outbox is as large as the one they came from, but others may have used up what all share: then
-                // nothing more of this phone's may follow.
-                if !peer.push_kept(item, bytes)
-                    && let Some(phone) = phone
-                {
-                    phone.close(Cause::Overloaded);
+                if let (Err(cause), Some(phone)) = (peer.push_kept(item, bytes), phone) {
+                    phone.close(cause);
                 }
             }
         } else {
@@ -298,15 +294,7 @@ impl Router {
             let cost = frame.len() + prefix.len();
             let credit = Credit::take(phone, frame.len(), prefix.len());
             let item = Item::envelope(&prefix, Payload::Owned(frame), credit);
-            // The outbox has room for what all phones may have parked; should it be closed, or others have used up what all
-            // share, the phone must not go on without these frames.
-            if !binary.push_kept(item, cost) {
-                let is_gone = binary.lock().outbox.is_closed();
-                let cause = if is_gone {
-                    Cause::BinaryAway
-                } else {
-                    Cause::Overloaded
-                };
+            if let Err(cause) = binary.push_kept(item, cost) {
                 return phone.close(cause);
             }
         }

@@ -256,10 +256,9 @@ mod tests {
     use relay_core::{Instance, ServerId, SessionPolicy};
     use relay_proto::ws::{Limits, Utf8};
     use std::future::Future;
-    use std::io;
     use std::pin::Pin;
-    use std::task::{Context, Poll, Waker};
-    use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+    use std::task::{Context, Waker};
+    use tokio::io::DuplexStream;
 
     /// What a phone gets of a frame that a claimant sends and at once leaves. If the holder `leaves` between the two, the
     /// claimant gets the slot, and as it resumes, the phone with it.
@@ -295,38 +294,7 @@ mod tests {
         assert_eq!(queued_bytes(false), 0);
     }
 
-    /// Takes nothing, and says nothing.
-    struct Stuck;
-
-    impl AsyncRead for Stuck {
-        fn poll_read(
-            self: Pin<&mut Self>,
-            _: &mut Context<'_>,
-            _: &mut ReadBuf<'_>,
-        ) -> Poll<io::Result<()>> {
-            Poll::Pending
-        }
-    }
-
-    impl AsyncWrite for Stuck {
-        fn poll_write(
-            self: Pin<&mut Self>,
-            _: &mut Context<'_>,
-            _: &[u8],
-        ) -> Poll<io::Result<usize>> {
-            Poll::Pending
-        }
-
-        fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-            Poll::Pending
-        }
-
-        fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-            Poll::Pending
-        }
-    }
-
-    impl Transport for Stuck {}
+    impl Transport for DuplexStream {}
 
     /// As a panic in its task would end it: a frame that was on its way into the socket must not be missing.
     #[tokio::test]
@@ -343,9 +311,11 @@ mod tests {
         let mut phone = Phone::new(phone);
         let sent = phone.message(Opcode::Text, frame);
         assert_eq!(sent, Ok(Flow::Continue));
+        // It takes one byte.
+        let (socket, _unread) = tokio::io::duplex(1);
         let mut session = Session::new(Start {
             peer: binary.clone(),
-            socket: Stuck,
+            socket,
             handler: Binary::new(seat),
             limits: Limits {
                 message_bytes: 1024,

@@ -84,8 +84,8 @@ pub(crate) trait Handler: Send + Unpin + 'static {
     /// A complete message. `Err`: close the connection for this cause.
     fn message(&mut self, opcode: Opcode, payload: Payload<'_>) -> Result<Flow, Cause>;
 
-    /// How many bytes may be read now, when `held_bytes` of an incomplete message are kept already. With 0 the peer is
-    /// held back: its deadlines wait until it is read again.
+    /// How many bytes may be read now, when `held_bytes` of an incomplete message are kept already.
+    /// With 0 the peer is held back: its deadlines wait until it is read again.
     fn may_read(&mut self, held_bytes: usize) -> usize;
 
     /// Called at each wake-up, before anything is read.
@@ -170,11 +170,7 @@ pub(crate) struct Session<S, H: Handler> {
     /// A pong for which the writer has no room.
     pong: Option<Box<ControlFrame>>,
     ping: Option<u32>,
-    last_ping: u32,
-    /// A ping with the number of the newest probe is due.
-    probe_due: bool,
-    /// The number of the newest probe; they count from 1.
-    last_probe: u32,
+    probe: Option<u32>,
     timer: Pin<Box<Sleep>>,
     armed: Millis,
 }
@@ -216,9 +212,7 @@ impl<S: Transport, H: Handler> Session<S, H> {
             farewell: None,
             pong: None,
             ping: None,
-            last_ping: 0,
-            probe_due: false,
-            last_probe: 0,
+            probe: None,
             timer: Box::pin(tokio::time::sleep_until(start.clock.instant(now))),
             armed: Millis(0),
         }
@@ -243,8 +237,8 @@ impl<S: Transport, H: Handler> Session<S, H> {
         if self.phase == Phase::Open
             && let Some(probe) = probe
         {
-            self.probe_due = true;
-            self.last_probe = probe;
+            self.life.probed(probe);
+            self.probe = Some(probe);
         }
         for probe in check_path {
             let path = self.socket.path();
@@ -315,7 +309,7 @@ impl<S: Transport, H: Handler> Session<S, H> {
         self.leave(end, true);
         self.pong = None;
         self.ping = None;
-        self.probe_due = false;
+        self.probe = None;
         self.decoder.discard_messages();
         self.writer.push_control(Item::control(frame));
         self.phase = Phase::Closing {
@@ -393,25 +387,20 @@ impl<S: Transport, H: Handler> Session<S, H> {
         let Ok(text) = std::str::from_utf8(payload) else {
             return;
         };
-        let asked = if let Some(probe) = text.strip_prefix('p').and_then(|n| n.parse().ok()) {
+        if let Some(probe) = text.strip_prefix('p').and_then(|n| n.parse().ok()) {
             self.handler.probe_answered(probe);
-            probe != 0 && self.last_probe == probe
+            self.life.probe_answered(probe);
         } else if let Some(sequence) = text.strip_prefix('s').and_then(|n| n.parse().ok()) {
-            self.handler.proof(sequence)
+            if self.handler.proof(sequence) {
+                self.life.proof_answered();
+            }
         } else if let Ok(number) = text.parse() {
             self.handler.heartbeat();
             if let Some(round_trip_ms) = self.life.round_trip_ms(now, number) {
                 let round_trip = Duration::from_millis(round_trip_ms);
                 self.count(|metrics, leg| metrics.heartbeat(leg, round_trip));
             }
-            return self.life.pong(number);
-        } else {
-            false
-        };
-        if asked {
-            // A peer may answer only the newest of several pings (RFC 6455, section 5.5.3): that it
-            // answered this one is as good a sign of life as the heartbeat's own pong.
-            self.life.pong(self.last_ping);
+            self.life.pong(number);
         }
     }
 }

@@ -304,13 +304,22 @@ impl Peer {
         None
     }
 
-    /// Queues an item that was kept for this binary, leaving room for close notices. False, and nothing lost but the
-    /// item: there is no room.
-    pub(crate) fn push_kept(&self, item: Item, cost_bytes: usize) -> bool {
+    /// Queues an item that was kept for this binary, leaving room for close notices.
+    ///
+    /// # Errors
+    /// For what its phone is to be closed: it must not go on without this item, which is lost. The outbox has room for all
+    /// that may be kept, but others may have used up what all share, or the binary may be gone again.
+    pub(crate) fn push_kept(&self, item: Item, cost_bytes: usize) -> Result<(), Cause> {
         let mut inner = self.lock();
+        if inner.outbox.is_closed() {
+            return Err(Cause::BinaryAway);
+        }
         let is_notice = matches!(item.meaning, Meaning::Notice);
-        let has_room = is_notice || inner.outbox.has_room(cost_bytes, NOTICE_BYTES);
-        has_room && self.push_locked(inner, item, cost_bytes).is_ok()
+        if !is_notice && !inner.outbox.has_room(cost_bytes, NOTICE_BYTES) {
+            return Err(Cause::Overloaded);
+        }
+        self.push_locked(inner, item, cost_bytes)
+            .map_err(|_| Cause::Overloaded)
     }
 
     /// Takes what waits in the outbox, at the taker's charge, and closes it.

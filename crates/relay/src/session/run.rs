@@ -126,7 +126,7 @@ impl<S: Transport, H: Handler> Session<S, H> {
         }
         let numbers = [
             self.ping.take().map(|number| number.to_string()),
-            std::mem::take(&mut self.probe_due).then(|| format!("p{}", self.last_probe)),
+            self.probe.take().map(|number| format!("p{number}")),
         ];
         for payload in numbers.into_iter().flatten() {
             let ping = control_frame(Control::Ping, payload.as_bytes());
@@ -202,10 +202,7 @@ impl<S: Transport, H: Handler> Session<S, H> {
             && let Some(action) = self.life.expire(now)
         {
             match action {
-                Action::Ping(number) => {
-                    self.last_ping = number;
-                    self.ping = Some(number);
-                }
+                Action::Ping(number) => self.ping = Some(number),
                 Action::Close(cause) => self.close(cause, now),
                 Action::Cut(cause) => self.write_failed(cause, "write timed out"),
                 Action::Fin => self.phase = Phase::Finishing,
@@ -216,7 +213,7 @@ impl<S: Transport, H: Handler> Session<S, H> {
 
     /// Whether nothing is left to do until somebody wakes this task. If so, it is marked idle.
     fn settled(&mut self) -> bool {
-        if self.pong.is_some() || self.ping.is_some() || self.probe_due {
+        if self.pong.is_some() || self.ping.is_some() || self.probe.is_some() {
             return self.write_blocked;
         }
         let mut inner = self.peer.lock();
