@@ -193,6 +193,48 @@ async fn a_pong_older_than_the_claim_is_no_proof_of_life() {
     second.hear(&mut phone).await;
 }
 
+/// A peer may answer only the newest of several pings (RFC 6455, section 5.5.3). So no ping that proves the arrival of frames
+/// follows an unanswered probe, and one of the heartbeat has the probe's behind it again.
+#[tokio::test]
+async fn a_holder_that_answers_only_the_newest_ping_keeps_its_slot() {
+    let patient = ["--probe-timeout", "60s", "--probe-dead-path", "60s"];
+    let heartbeat = ["--ping-interval", "1s", "--pong-timeout", "60s"];
+    let relay = Relay::start(&[patient, heartbeat].concat()).await;
+    let names = [
+        ("x-pyrycode-server", "home"),
+        ("x-pyrycode-instance", "instance-of-home"),
+    ];
+    let headers = [&names, DAEMON_HEADERS].concat();
+    let mut holder = relay.raw("/v1/server", &headers, None).await;
+    let mut claimant = relay.daemon("home").await;
+    let probe = ping_with(&mut holder, |first| first == b'p').await;
+    let phone = relay.phone("home").await;
+    phone.send(&frame(1));
+    while holder.read().await.unwrap().unwrap().first != op::TEXT {}
+    let next = ping_with(&mut holder, |_| true).await;
+    assert!(
+        next[0].is_ascii_digit(),
+        "{:?}",
+        String::from_utf8_lossy(&next)
+    );
+    assert_eq!(next_ping(&mut holder).await, probe);
+    holder.frame(op::PONG, &probe).await;
+    claimant
+        .expect_close(4409, "server-id already claimed")
+        .await;
+    ping_with(&mut holder, |first| first == b's').await;
+}
+
+/// The payload of the next ping whose first byte is such a one.
+async fn ping_with(peer: &mut Raw, wanted: impl Fn(u8) -> bool) -> Vec<u8> {
+    loop {
+        let frame = peer.read().await.unwrap().expect("a frame, not the end");
+        if frame.first == op::PING && wanted(frame.payload[0]) {
+            return frame.payload;
+        }
+    }
+}
+
 async fn next_ping(peer: &mut Raw) -> Vec<u8> {
     let frame = peer.read().await.unwrap().expect("a frame, not the end");
     assert_eq!(frame.first, op::PING, "{frame:?}");

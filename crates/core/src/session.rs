@@ -21,7 +21,7 @@ const SILENT_LINGER_MS: u64 = 500;
 /// What the owner of the connection has to do now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Action {
-    /// Send a ping with this number.
+    /// Send a ping with this number, and again that of an [unanswered probe](Session::unanswered_probe) behind it.
     Ping(u32),
     /// Close the connection for this cause: pass it to [`Session::close_requested`].
     Close(Cause),
@@ -158,23 +158,36 @@ impl Session {
         }
     }
 
-    /// A ping is to be sent with the number of this probe, which counts from now on instead of those before.
+    /// A ping is to be sent with the number of this probe, which counts from now on instead of those before. While it is
+    /// unanswered no other ping may be the last that was sent: see [`unanswered_probe`](Self::unanswered_probe).
     pub fn probed(&mut self, probe: u32) {
         if let Phase::Open { awaited_probe, .. } = &mut self.phase {
             *awaited_probe = probe;
         }
     }
 
+    /// The newest probe, while it is unanswered. A peer may answer only the newest of several pings (RFC 6455, section
+    /// 5.5.3), and a probe that it passes over costs it its slot. So this one's ping is sent again behind every
+    /// [`Action::Ping`], and no proof is asked for.
+    pub const fn unanswered_probe(&self) -> Option<u32> {
+        match self.phase {
+            Phase::Open { awaited_probe, .. } if awaited_probe != 0 => Some(awaited_probe),
+            _ => None,
+        }
+    }
+
     /// A pong with the number of a probe arrived. The first to the newest is as good as [`pong`](Self::pong) to the last
-    /// ping; any other is none that is waited for.
-    pub fn probe_answered(&mut self, probe: u32) {
+    /// ping; any other is none that is waited for, and false is returned.
+    pub fn probe_answered(&mut self, probe: u32) -> bool {
         if let Phase::Open { awaited_probe, .. } = &mut self.phase
             && probe != 0
             && *awaited_probe == probe
         {
             *awaited_probe = 0;
             self.proof_answered();
+            return true;
         }
+        false
     }
 
     /// The pong to a proof that was asked for arrived. A peer may answer only the newest of several pings (RFC 6455,

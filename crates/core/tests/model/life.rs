@@ -193,9 +193,10 @@ impl Life {
         self.probe_awaited = true;
     }
 
-    fn probe_answered(&mut self) {
-        self.session.probe_answered(self.last_probe);
+    fn probe_answered(&mut self) -> Result<(), Rule> {
+        let asked = self.session.probe_answered(self.last_probe);
         (self.probe_awaited, self.awaited) = (false, None);
+        rule(asked, "an answer that was asked for is taken")
     }
 
     fn timers(&mut self, said: &mut Vec<Action>) -> Result<(), Rule> {
@@ -366,7 +367,7 @@ impl Model for Life {
             }
             Event::Pong { last } => self.pong(last)?,
             Event::Probed => self.probed(),
-            Event::ProbeAnswered => self.probe_answered(),
+            Event::ProbeAnswered => self.probe_answered()?,
             Event::ProofAnswered => {
                 self.session.proof_answered();
                 self.awaited = None;
@@ -388,6 +389,11 @@ impl Model for Life {
             "messages flow until somebody closes",
         )?;
         rule(self.session.cause() == self.cause, "the first cause counts")?;
+        let unanswered = self.probe_awaited && self.is_open();
+        rule(
+            self.session.unanswered_probe() == unanswered.then_some(self.last_probe),
+            "a probe is asked for until it is answered",
+        )?;
         rule(
             self.session.deadline() == self.deadline(),
             "there is a timer for what is owed next, and for nothing else",

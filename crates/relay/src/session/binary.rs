@@ -221,7 +221,7 @@ impl Handler for Binary {
     }
 
     /// A peer that answers only the newest of several pings may have skipped the one of a proof.
-    fn heartbeat(&mut self) {
+    fn newest_answered(&mut self) {
         self.proving = None;
     }
 

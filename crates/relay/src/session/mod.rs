@@ -112,8 +112,8 @@ pub(crate) trait Handler: Send + Unpin + 'static {
         false
     }
 
-    /// A pong of the heartbeat.
-    fn heartbeat(&mut self) {}
+    /// A pong to a ping that may have been sent after the one of a proof: that one may have been passed over.
+    fn newest_answered(&mut self) {}
 
     /// After [`Self::left`]: these were still to go out then, and will not.
     fn gave_up(&mut self, _items: &VecDeque<(Item, usize)>) {}
@@ -389,13 +389,15 @@ impl<S: Transport, H: Handler> Session<S, H> {
         };
         if let Some(probe) = text.strip_prefix('p').and_then(|n| n.parse().ok()) {
             self.handler.probe_answered(probe);
-            self.life.probe_answered(probe);
+            if self.life.probe_answered(probe) {
+                self.handler.newest_answered();
+            }
         } else if let Some(sequence) = text.strip_prefix('s').and_then(|n| n.parse().ok()) {
             if self.handler.proof(sequence) {
                 self.life.proof_answered();
             }
         } else if let Ok(number) = text.parse() {
-            self.handler.heartbeat();
+            self.handler.newest_answered();
             if let Some(round_trip_ms) = self.life.round_trip_ms(now, number) {
                 let round_trip = Duration::from_millis(round_trip_ms);
                 self.count(|metrics, leg| metrics.heartbeat(leg, round_trip));
