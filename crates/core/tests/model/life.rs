@@ -256,6 +256,24 @@ impl Life {
         }
     }
 
+    /// What it says of itself is what has happened.
+    fn agrees(&self) -> Result<(), Rule> {
+        rule(
+            self.session.is_open() == self.is_open(),
+            "messages flow until somebody closes",
+        )?;
+        rule(self.session.cause() == self.cause, "the first cause counts")?;
+        let unanswered = self.probe_awaited && self.is_open();
+        rule(
+            self.session.unanswered_probe() == unanswered.then_some(self.last_probe),
+            "a probe is asked for until it is answered",
+        )?;
+        rule(
+            self.session.deadline() == self.deadline(),
+            "there is a timer for what is owed next, and for nothing else",
+        )
+    }
+
     /// What comes too late, or was never asked for, changes nothing.
     fn check_deaf(&self) -> Result<(), Rule> {
         let mut session = self.session.clone();
@@ -384,20 +402,7 @@ impl Model for Life {
             Event::Tick => self.now = now.plus(1),
             Event::Timers => self.timers(said)?,
         }
-        rule(
-            self.session.is_open() == self.is_open(),
-            "messages flow until somebody closes",
-        )?;
-        rule(self.session.cause() == self.cause, "the first cause counts")?;
-        let unanswered = self.probe_awaited && self.is_open();
-        rule(
-            self.session.unanswered_probe() == unanswered.then_some(self.last_probe),
-            "a probe is asked for until it is answered",
-        )?;
-        rule(
-            self.session.deadline() == self.deadline(),
-            "there is a timer for what is owed next, and for nothing else",
-        )
+        self.agrees()
     }
 
     fn key(&self) -> Result<u128, Rule> {
