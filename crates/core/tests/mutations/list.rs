@@ -244,7 +244,7 @@ pub(crate) const MUTATIONS: &[Mutation] = &[
         file: SESSION,
         right: "            *awaited_probe = 0;\n",
         wrong: "",
-        breaks: "what is stale, early, repeated or invented changes nothing",
+        breaks: "a probe is asked for until it is answered",
     },
     Mutation {
         what: "a peer that is not read is late all the same",
