@@ -21,8 +21,13 @@ const SILENT_LINGER_MS: u64 = 500;
 /// What the owner of the connection has to do now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Action {
-    /// Send a ping with this number, and again that of an [unanswered probe](Session::unanswered_probe) behind it.
-    Ping(u32),
+    /// Send a ping.
+    Ping {
+        /// The number it carries.
+        number: u32,
+        /// The probe that is unanswered: its ping is sent again, behind this one.
+        probe: Option<u32>,
+    },
     /// Close the connection for this cause: pass it to [`Session::close_requested`].
     Close(Cause),
     /// The peer doesn't take our bytes: drop the connection without a word.
@@ -159,21 +164,24 @@ impl Session {
     }
 
     /// A ping is to be sent with the number of this probe, which counts from now on instead of those before. While it is
-    /// unanswered no other ping may be the last that was sent: see [`unanswered_probe`](Self::unanswered_probe).
+    /// unanswered its ping is the last: a peer may answer only the newest of several (RFC 6455, section 5.5.3), and a
+    /// probe that it passes over costs it its slot. So it is sent again behind every [`Action::Ping`], and
+    /// [no proof](Self::may_prove) is asked for.
     pub fn probed(&mut self, probe: u32) {
         if let Phase::Open { awaited_probe, .. } = &mut self.phase {
             *awaited_probe = probe;
         }
     }
 
-    /// The newest probe, while it is unanswered. A peer may answer only the newest of several pings (RFC 6455, section
-    /// 5.5.3), and a probe that it passes over costs it its slot. So this one's ping is sent again behind every
-    /// [`Action::Ping`], and no proof is asked for.
-    pub const fn unanswered_probe(&self) -> Option<u32> {
-        match self.phase {
-            Phase::Open { awaited_probe, .. } if awaited_probe != 0 => Some(awaited_probe),
-            _ => None,
-        }
+    /// Whether a ping may be sent to prove that what was written before it arrived.
+    pub const fn may_prove(&self) -> bool {
+        matches!(
+            self.phase,
+            Phase::Open {
+                awaited_probe: 0,
+                ..
+            }
+        )
     }
 
     /// A pong with the number of a probe arrived. The first to the newest is as good as [`pong`](Self::pong) to the last
@@ -184,15 +192,19 @@ impl Session {
             && *awaited_probe == probe
         {
             *awaited_probe = 0;
-            self.proof_answered();
+            self.newest_answered();
             return true;
         }
         false
     }
 
-    /// The pong to a proof that was asked for arrived. A peer may answer only the newest of several pings (RFC 6455,
-    /// section 5.5.3): this is as good as [`pong`](Self::pong) to the last ping.
+    /// The pong to a proof that was asked for arrived. It is as good as [`pong`](Self::pong) to the last ping.
     pub fn proof_answered(&mut self) {
+        self.newest_answered();
+    }
+
+    /// A ping was answered behind which a peer may pass over all that were sent before it.
+    fn newest_answered(&mut self) {
         self.pong(self.last_ping);
     }
 
@@ -369,7 +381,7 @@ impl Session {
             write_due,
             unmeasured,
             held_back,
-            awaited_probe: _,
+            awaited_probe,
         } = &mut self.phase
         else {
             return None;
@@ -396,7 +408,10 @@ impl Session {
             self.awaited_ping = self.last_ping;
             *pong_due = now.plus(pong_timeout.into());
         }
-        Some(Action::Ping(self.last_ping))
+        Some(Action::Ping {
+            number: self.last_ping,
+            probe: (*awaited_probe != 0).then_some(*awaited_probe),
+        })
     }
 
     fn cut(&mut self) -> Action {

@@ -13,6 +13,13 @@ fn registered() -> Session {
     session
 }
 
+const fn ping(number: u32) -> Action {
+    Action::Ping {
+        number,
+        probe: None,
+    }
+}
+
 fn code(close: Option<Close>) -> Option<u16> {
     close.map(|close| close.code)
 }
@@ -34,7 +41,7 @@ fn a_ping_goes_out_every_interval_whatever_the_traffic() {
         let at = Millis(30_000 * u64::from(n));
         assert_eq!(session.deadline(), Some(at));
         assert_eq!(session.expire(Millis(at.0 - 1)), None);
-        assert_eq!(session.expire(at), Some(Action::Ping(n)));
+        assert_eq!(session.expire(at), Some(ping(n)));
         assert_eq!(session.expire(at), None);
         session.message_started(at);
         session.message_finished();
@@ -70,6 +77,27 @@ fn the_answer_to_a_probe_is_a_sign_of_life_if_it_was_asked_for() {
         Some(Action::Close(Cause::HeartbeatTimeout)),
         "again"
     );
+}
+
+#[test]
+fn the_last_ping_is_a_probe_until_that_is_answered() {
+    let mut session = registered();
+    assert!(session.may_prove());
+    session.probed(1);
+    session.probed(2);
+    assert!(!session.may_prove());
+    let behind_it = Action::Ping {
+        number: 1,
+        probe: Some(2),
+    };
+    assert_eq!(session.expire(Millis(30_000)), Some(behind_it));
+    session.pong(1);
+    assert!(!session.may_prove(), "not the answer to the probe");
+    session.probe_answered(2);
+    assert!(session.may_prove());
+    assert_eq!(session.expire(Millis(60_000)), Some(ping(2)));
+    let _ = session.close_requested(Millis(60_000), Cause::Normal);
+    assert!(!session.may_prove());
 }
 
 #[test]
@@ -132,13 +160,13 @@ fn with_pings_closer_than_the_timeout_a_later_pong_answers_the_earlier_ping() {
     };
     let mut session = Session::new(&policy);
     session.registered(Millis(0));
-    assert_eq!(session.expire(Millis(10)), Some(Action::Ping(1)));
-    assert_eq!(session.expire(Millis(20)), Some(Action::Ping(2)));
+    assert_eq!(session.expire(Millis(10)), Some(ping(1)));
+    assert_eq!(session.expire(Millis(20)), Some(ping(2)));
     session.pong(2);
-    assert_eq!(session.expire(Millis(30)), Some(Action::Ping(3)));
-    assert_eq!(session.expire(Millis(40)), Some(Action::Ping(4)));
+    assert_eq!(session.expire(Millis(30)), Some(ping(3)));
+    assert_eq!(session.expire(Millis(40)), Some(ping(4)));
     session.pong(2);
-    assert_eq!(session.expire(Millis(50)), Some(Action::Ping(5)));
+    assert_eq!(session.expire(Millis(50)), Some(ping(5)));
     assert_eq!(
         session.expire(Millis(55)),
         Some(Action::Close(Cause::HeartbeatTimeout))
@@ -173,12 +201,12 @@ fn a_peer_that_is_held_back_is_never_late() {
     session.expire(Millis(30_000));
     session.message_started(Millis(40_000));
     session.held_back(Millis(50_000), true);
-    assert_eq!(session.expire(Millis(60_000)), Some(Action::Ping(2)));
+    assert_eq!(session.expire(Millis(60_000)), Some(ping(2)));
     assert_eq!(session.expire(Millis(75_000)), None);
     assert_eq!(session.deadline(), Some(Millis(90_000)), "the next ping");
     session.held_back(Millis(80_000), false);
     session.held_back(Millis(85_000), false);
-    assert_eq!(session.expire(Millis(90_000)), Some(Action::Ping(3)));
+    assert_eq!(session.expire(Millis(90_000)), Some(ping(3)));
     assert_eq!(session.expire(Millis(109_999)), None);
     let mut silent = session.clone();
     assert_eq!(
@@ -339,7 +367,7 @@ fn an_interval_of_zero_is_not_a_busy_loop() {
     });
     session.registered(Millis(0));
     assert_eq!(session.deadline(), Some(Millis(1)));
-    assert_eq!(session.expire(Millis(1)), Some(Action::Ping(1)));
+    assert_eq!(session.expire(Millis(1)), Some(ping(1)));
     assert_eq!(session.expire(Millis(1)), None);
 }
 

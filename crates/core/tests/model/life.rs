@@ -213,10 +213,14 @@ impl Life {
         let now = self.now;
         let is_due = |due: Option<Millis>| due.is_some_and(|at| at <= now);
         match (action, self.end) {
-            (Action::Ping(number), End::Open) => {
+            (Action::Ping { number, probe }, End::Open) => {
                 rule(
                     is_due(self.ping_at) && number == self.last_ping + 1,
                     "a ping has its time and its number",
+                )?;
+                rule(
+                    probe == self.probe_awaited.then_some(self.last_probe),
+                    "the last ping is the probe's until it is answered",
                 )?;
                 self.last_ping = number;
                 self.ping_at = Some(now.plus(self.policy.ping_interval_ms));
@@ -263,10 +267,9 @@ impl Life {
             "messages flow until somebody closes",
         )?;
         rule(self.session.cause() == self.cause, "the first cause counts")?;
-        let unanswered = self.probe_awaited && self.is_open();
         rule(
-            self.session.unanswered_probe() == unanswered.then_some(self.last_probe),
-            "a probe is asked for until it is answered",
+            self.session.may_prove() == (self.is_open() && !self.probe_awaited),
+            "no proof is asked for while a probe is unanswered, or after the end",
         )?;
         rule(
             self.session.deadline() == self.deadline(),

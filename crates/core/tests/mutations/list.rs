@@ -244,7 +244,14 @@ pub(crate) const MUTATIONS: &[Mutation] = &[
         file: SESSION,
         right: "            *awaited_probe = 0;\n",
         wrong: "",
-        breaks: "a probe is asked for until it is answered",
+        breaks: "no proof is asked for while a probe is unanswered, or after the end",
+    },
+    Mutation {
+        what: "the heartbeat's ping is the last, though a probe is unanswered",
+        file: SESSION,
+        right: "            probe: (*awaited_probe != 0).then_some(*awaited_probe),\n",
+        wrong: "            probe: None,\n",
+        breaks: "the last ping is the probe's until it is answered",
     },
     Mutation {
         what: "a peer that is not read is late all the same",

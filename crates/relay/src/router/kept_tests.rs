@@ -85,6 +85,19 @@ fn a_binary_that_resumes_keeps_the_carried_frames_for_which_there_is_room() {
     assert_eq!(causes[2], Some(Cause::Overloaded));
 }
 
+/// Its session has just ended, and the registry does not know it yet.
+#[test]
+fn a_phone_whose_carried_frame_meets_a_binary_that_has_gone_again_is_told_so() {
+    let home = Home::with(|_| ());
+    let binary = home.claim();
+    let (mut phone, peer) = home.phone();
+    say(&mut phone);
+    let again = home.claim();
+    again.peer.drain();
+    drop(binary);
+    assert_eq!(ordered(&peer), Some(Cause::BinaryAway));
+}
+
 #[test]
 fn notices_are_kept_though_frames_cannot_be() {
     let home = Home::with(|config| config.park_total_bytes = Some(0));

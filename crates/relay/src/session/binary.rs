@@ -258,7 +258,7 @@ mod tests {
     use std::future::Future;
     use std::pin::Pin;
     use std::task::{Context, Waker};
-    use tokio::io::DuplexStream;
+    use tokio::io::{AsyncRead, AsyncWriteExt, DuplexStream, ReadBuf};
 
     /// What a phone gets of a frame that a claimant sends and at once leaves. If the holder `leaves` between the two, the
     /// claimant gets the slot, and as it resumes, the phone with it.
@@ -296,6 +296,62 @@ mod tests {
 
     impl Transport for DuplexStream {}
 
+    fn connected(seat: Seat, socket: DuplexStream) -> Session<DuplexStream, Binary> {
+        Session::new(Start {
+            peer: seat.peer.clone(),
+            socket,
+            clock: seat.router.clock,
+            handler: Binary::new(seat),
+            limits: Limits {
+                message_bytes: 1024,
+                utf8: Utf8::Every,
+            },
+            policy: SessionPolicy::default(),
+            early: Bytes::new(),
+        })
+    }
+
+    fn say(seat: Seat) -> Phone {
+        let mut phone = Phone::new(seat);
+        let sent = phone.message(Opcode::Text, Payload::Borrowed(b"{}"));
+        assert_eq!(sent, Ok(Flow::Continue));
+        phone
+    }
+
+    /// A peer may answer only the newest of several pings.
+    #[tokio::test]
+    async fn a_proof_that_the_answer_to_a_probe_may_have_passed_over_is_asked_for_again() {
+        let router = Router::silent();
+        let server = ServerId::new("home");
+        let claim = |process| {
+            let process = Some(Instance::new(process));
+            router.claim(&server, String::new(), process, "192.0.2.1")
+        };
+        let seat = claim(b"process");
+        let phone = router.phone_seat(&server, String::new(), "192.0.2.2");
+        phone.register();
+        let _phone = say(phone);
+        let (socket, mut daemon) = tokio::io::duplex(1024);
+        let mut session = connected(seat, socket);
+        let mut cx = Context::from_waker(Waker::noop());
+        let mut last_ping = |daemon: &mut DuplexStream| {
+            // Once for what there is to do, and once for what that left.
+            for _ in 0..2 {
+                assert!(Pin::new(&mut session).poll(&mut cx).is_pending());
+            }
+            let mut bytes = [0; 1024];
+            let mut sent = ReadBuf::new(&mut bytes);
+            let read = Pin::new(daemon).poll_read(&mut cx, &mut sent);
+            assert!(read.is_ready(), "nothing was sent");
+            *sent.filled().last_chunk().unwrap()
+        };
+        assert_eq!(last_ping(&mut daemon), *b"\x89\x02s1");
+        let _claimant = claim(b"another");
+        assert_eq!(last_ping(&mut daemon), *b"\x89\x02p1");
+        daemon.write_all(b"\x8a\x82\0\0\0\0p1").await.unwrap();
+        assert_eq!(last_ping(&mut daemon), *b"\x89\x02s1");
+    }
+
     /// As a panic in its task would end it: a frame that was on its way into the socket must not be missing.
     #[tokio::test]
     async fn what_a_session_had_taken_that_is_dropped_is_kept_for_its_process() {
@@ -307,24 +363,10 @@ mod tests {
         let phone = router.phone_seat(&server, String::new(), "192.0.2.2");
         let (phone_peer, binary) = (phone.peer.clone(), seat.peer.clone());
         phone.register();
-        let frame = Payload::Borrowed(b"{}");
-        let mut phone = Phone::new(phone);
-        let sent = phone.message(Opcode::Text, frame);
-        assert_eq!(sent, Ok(Flow::Continue));
+        let _phone = say(phone);
         // It takes one byte.
         let (socket, _unread) = tokio::io::duplex(1);
-        let mut session = Session::new(Start {
-            peer: binary.clone(),
-            socket,
-            handler: Binary::new(seat),
-            limits: Limits {
-                message_bytes: 1024,
-                utf8: Utf8::Every,
-            },
-            policy: SessionPolicy::default(),
-            clock: router.clock,
-            early: Bytes::new(),
-        });
+        let mut session = connected(seat, socket);
         let mut cx = Context::from_waker(Waker::noop());
         while !binary.lock().outbox.is_empty() {
             assert!(Pin::new(&mut session).poll(&mut cx).is_pending());

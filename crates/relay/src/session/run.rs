@@ -108,7 +108,7 @@ impl<S: Transport, H: Handler> Session<S, H> {
 
     /// A ping behind all that is written, if the handler wants to know that it arrived.
     fn proof_ping(&mut self) -> Option<Item> {
-        if self.phase != Phase::Open || self.life.unanswered_probe().is_some() {
+        if self.phase != Phase::Open || !self.life.may_prove() {
             return None;
         }
         let sequence = self.handler.proof_due()?;
@@ -202,9 +202,9 @@ impl<S: Transport, H: Handler> Session<S, H> {
             && let Some(action) = self.life.expire(now)
         {
             match action {
-                Action::Ping(number) => {
+                Action::Ping { number, probe } => {
                     self.ping = Some(number);
-                    self.probe = self.life.unanswered_probe();
+                    self.probe = probe;
                 }
                 Action::Close(cause) => self.close(cause, now),
                 Action::Cut(cause) => self.write_failed(cause, "write timed out"),
