@@ -47,7 +47,7 @@ pub struct Session {
     phase: Phase,
     /// The number of the last ping sent; the first is 1.
     last_ping: u32,
-    /// The ping whose pong is awaited, while there is a deadline for it.
+    /// The first ping whose pong is awaited, while there is a deadline for it.
     awaited_ping: u32,
     cause: Option<Cause>,
 }
@@ -75,8 +75,9 @@ enum Phase {
         unmeasured: bool,
         /// The peer is not read, so neither `pong_due` nor `read_due` counts.
         held_back: bool,
-        /// The newest probe, while it is unanswered; 0: none. Probes count from 1.
-        awaited_probe: u32,
+        /// The newest probe, and how many of those up to it are unanswered. Probes count from 1.
+        probed: u32,
+        unanswered_probes: u16,
     },
     /// Our Close is to be written, and is the last thing that is.
     Closing { due: Millis, peer_closed: bool },
@@ -100,10 +101,11 @@ impl Session {
                 write_due: Millis::NEVER,
                 unmeasured: false,
                 held_back: false,
-                awaited_probe: 0,
+                probed: 0,
+                unanswered_probes: 0,
             },
             last_ping: 0,
-            awaited_ping: 0,
+            awaited_ping: 1,
             cause: None,
         }
     }
@@ -153,58 +155,73 @@ impl Session {
         }
     }
 
-    /// A pong with this number arrived. It answers the ping of that number and those before; a number that was
-    /// never sent answers nothing.
-    pub fn pong(&mut self, number: u32) {
-        if let Phase::Open { pong_due, .. } = &mut self.phase
-            && (self.awaited_ping..=self.last_ping).contains(&number)
-        {
-            *pong_due = Millis::NEVER;
-        }
-    }
-
-    /// A ping is to be sent with the number of this probe, which counts from now on instead of those before. While it is
-    /// unanswered its ping is the last: a peer may answer only the newest of several (RFC 6455, section 5.5.3), and a
-    /// probe that it passes over costs it its slot. So it is sent again behind every [`Action::Ping`], and
-    /// [no proof](Self::may_prove) is asked for.
-    pub fn probed(&mut self, probe: u32) {
-        if let Phase::Open { awaited_probe, .. } = &mut self.phase {
-            *awaited_probe = probe;
-        }
-    }
-
-    /// Whether a ping may be sent to prove that what was written before it arrived.
-    pub const fn may_prove(&self) -> bool {
-        matches!(
-            self.phase,
-            Phase::Open {
-                awaited_probe: 0,
-                ..
+    /// A pong with this number arrived. It answers the ping of that number and those before. A number that was never
+    /// sent, or was answered before the last ping went out, answers nothing, and false is returned.
+    pub fn pong(&mut self, number: u32) -> bool {
+        let answers = (self.awaited_ping..=self.last_ping).contains(&number);
+        match &mut self.phase {
+            Phase::Open { pong_due, .. } if answers => {
+                *pong_due = Millis::NEVER;
+                true
             }
-        )
+            _ => false,
+        }
     }
 
-    /// A pong with the number of a probe arrived. The first to the newest is as good as [`pong`](Self::pong) to the last
-    /// ping; any other is none that is waited for, and false is returned.
-    pub fn probe_answered(&mut self, probe: u32) -> bool {
-        if let Phase::Open { awaited_probe, .. } = &mut self.phase
-            && probe != 0
-            && *awaited_probe == probe
+    /// A ping is to be sent with the number of this probe, which is higher than those before.
+    pub fn probed(&mut self, probe: u32) {
+        if let Phase::Open {
+            probed,
+            unanswered_probes,
+            ..
+        } = &mut self.phase
         {
-            *awaited_probe = 0;
-            self.newest_answered();
+            let more = u16::try_from(probe.saturating_sub(*probed)).unwrap_or(u16::MAX);
+            *unanswered_probes = unanswered_probes.saturating_add(more);
+            *probed = probe;
+        }
+    }
+
+    /// The newest probe, while it is unanswered. Its ping is to be sent again behind every other: a peer may answer only
+    /// the newest of several (RFC 6455, section 5.5.3), and a probe that it passes over costs it its slot.
+    pub const fn unanswered_probe(&self) -> Option<u32> {
+        match self.phase {
+            Phase::Open {
+                probed,
+                unanswered_probes: 1..,
+                ..
+            } => Some(probed),
+            _ => None,
+        }
+    }
+
+    /// A pong with the number of a probe arrived. It answers the probes up to that number, once; any other was not asked
+    /// for, and false is returned.
+    pub fn probe_answered(&mut self, probe: u32) -> bool {
+        if let Phase::Open {
+            probed,
+            unanswered_probes,
+            ..
+        } = &mut self.phase
+            && let Some(newer) = probed.checked_sub(probe)
+            && let Ok(newer) = u16::try_from(newer)
+            && newer < *unanswered_probes
+        {
+            *unanswered_probes = newer;
+            self.is_alive();
             return true;
         }
         false
     }
 
-    /// The pong to a proof that was asked for arrived. It is as good as [`pong`](Self::pong) to the last ping.
+    /// The pong to a proof that was asked for arrived.
     pub fn proof_answered(&mut self) {
-        self.newest_answered();
+        self.is_alive();
     }
 
-    /// A ping was answered behind which a peer may pass over all that were sent before it.
-    fn newest_answered(&mut self) {
+    /// A ping was answered for which the peer may have passed over the last of the heartbeat. If that went out behind it,
+    /// a peer that has died in between is noticed one interval later.
+    fn is_alive(&mut self) {
         self.pong(self.last_ping);
     }
 
@@ -374,6 +391,7 @@ impl Session {
             pong_timeout,
             ..
         } = self.times;
+        let probe = self.unanswered_probe();
         let Phase::Open {
             ping_at,
             pong_due,
@@ -381,7 +399,7 @@ impl Session {
             write_due,
             unmeasured,
             held_back,
-            awaited_probe,
+            ..
         } = &mut self.phase
         else {
             return None;
@@ -410,7 +428,7 @@ impl Session {
         }
         Some(Action::Ping {
             number: self.last_ping,
-            probe: (*awaited_probe != 0).then_some(*awaited_probe),
+            probe,
         })
     }
 

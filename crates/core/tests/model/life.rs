@@ -8,6 +8,9 @@ use relay_proto::close::Cause;
 use crate::canon::{Digest, START};
 use crate::search::{Model, Rule, rule};
 
+/// So many may be unanswered at a time: the first, the last, and one that is neither.
+const PROBES: u32 = 3;
+
 #[derive(Clone)]
 pub(crate) struct Life {
     policy: SessionPolicy,
@@ -18,9 +21,9 @@ pub(crate) struct Life {
     last_ping: u32,
     /// The first ping that is unanswered, and when its time is over.
     awaited: Option<(u32, Millis)>,
-    /// Of the probes; the newest is unanswered while `probe_awaited`.
+    /// Those behind `answered_probe` are unanswered.
     last_probe: u32,
-    probe_awaited: bool,
+    answered_probe: u32,
     unmeasured: bool,
     read_due: Option<Millis>,
     /// Nothing is read from it: what it owes has time, and when it was due is not looked at.
@@ -56,8 +59,10 @@ pub(crate) enum Event {
     },
     /// The registry wants to know whether it is alive.
     Probed,
-    /// The peer answers the newest probe.
-    ProbeAnswered,
+    /// The peer answers the last probe, or the first that is unanswered.
+    ProbeAnswered {
+        last: bool,
+    },
     /// The peer answers a proof.
     ProofAnswered,
     /// Somebody wants it to end.
@@ -79,7 +84,7 @@ impl Life {
             last_ping: 0,
             awaited: None,
             last_probe: 0,
-            probe_awaited: false,
+            answered_probe: 0,
             unmeasured: false,
             read_due: None,
             held_back: false,
@@ -180,7 +185,7 @@ impl Life {
             Some((first, _)) if !last => first,
             _ => self.last_ping,
         };
-        self.session.pong(number);
+        rule(self.session.pong(number), "an awaited pong is taken")?;
         self.awaited = None;
         let measured = self.session.round_trip_ms(self.now, number);
         let first = number == self.last_ping && std::mem::take(&mut self.unmeasured);
@@ -190,13 +195,20 @@ impl Life {
     fn probed(&mut self) {
         self.last_probe += 1;
         self.session.probed(self.last_probe);
-        self.probe_awaited = true;
     }
 
-    fn probe_answered(&mut self) -> Result<(), Rule> {
-        let asked = self.session.probe_answered(self.last_probe);
-        (self.probe_awaited, self.awaited) = (false, None);
+    fn probe_answered(&mut self, last: bool) -> Result<(), Rule> {
+        let first = self.answered_probe + 1;
+        self.answered_probe = if last { self.last_probe } else { first };
+        let asked = self.session.probe_answered(self.answered_probe);
+        self.awaited = None;
         rule(asked, "an answer that was asked for is taken")
+    }
+
+    /// What has to be the last ping.
+    fn unanswered_probe(&self) -> Option<u32> {
+        let unanswered = self.is_open() && self.answered_probe < self.last_probe;
+        unanswered.then_some(self.last_probe)
     }
 
     fn timers(&mut self, said: &mut Vec<Action>) -> Result<(), Rule> {
@@ -219,7 +231,7 @@ impl Life {
                     "a ping has its time and its number",
                 )?;
                 rule(
-                    probe == self.probe_awaited.then_some(self.last_probe),
+                    probe == self.unanswered_probe(),
                     "the last ping is the probe's until it is answered",
                 )?;
                 self.last_ping = number;
@@ -268,8 +280,8 @@ impl Life {
         )?;
         rule(self.session.cause() == self.cause, "the first cause counts")?;
         rule(
-            self.session.may_prove() == (self.is_open() && !self.probe_awaited),
-            "no proof is asked for while a probe is unanswered, or after the end",
+            self.session.unanswered_probe() == self.unanswered_probe(),
+            "a probe is asked for until it is answered",
         )?;
         rule(
             self.session.deadline() == self.deadline(),
@@ -282,12 +294,9 @@ impl Life {
         let mut session = self.session.clone();
         let first = self.awaited.map_or(self.last_ping + 1, |(first, _)| first);
         session.pong(first.wrapping_sub(1));
-        session.pong(self.last_ping + 1);
-        session.probe_answered(self.last_probe + 1);
-        session.probe_answered(self.last_probe.wrapping_sub(1));
-        if !self.probe_awaited {
-            session.probe_answered(self.last_probe);
-        }
+        let taken = session.pong(self.last_ping + 1)
+            || session.probe_answered(self.answered_probe)
+            || session.probe_answered(self.last_probe + 1);
         let mut measured = session.round_trip_ms(self.now, self.last_ping + 1);
         session.held_back(self.now, self.held_back);
         if !self.is_open() {
@@ -307,7 +316,7 @@ impl Life {
         let early = self.deadline().is_none_or(|at| at > self.now);
         let action = early.then(|| session.expire(self.now)).flatten();
         rule(
-            session == self.session && measured.is_none() && action.is_none(),
+            session == self.session && !taken && measured.is_none() && action.is_none(),
             "what is stale, early, repeated or invented changes nothing",
         )
     }
@@ -338,15 +347,17 @@ impl Model for Life {
                 Event::WriteBlocked,
                 Event::WriteAdvanced,
                 Event::WriteIdle,
-                Event::Probed,
                 Event::ProofAnswered,
             ]),
             End::Closing { .. } => out.push(Event::CloseSent),
             End::Waiting { .. } | End::Lingering { .. } => out.push(Event::FinSent),
             End::Over => {}
         }
-        if self.probe_awaited && self.is_open() {
-            out.push(Event::ProbeAnswered);
+        if self.is_open() && self.last_probe - self.answered_probe < PROBES {
+            out.push(Event::Probed);
+        }
+        if self.unanswered_probe().is_some() {
+            out.extend([false, true].map(|last| Event::ProbeAnswered { last }));
         }
         if self.awaited.is_some() && self.is_open() {
             out.extend([false, true].map(|last| Event::Pong { last }));
@@ -388,7 +399,7 @@ impl Model for Life {
             }
             Event::Pong { last } => self.pong(last)?,
             Event::Probed => self.probed(),
-            Event::ProbeAnswered => self.probe_answered()?,
+            Event::ProbeAnswered { last } => self.probe_answered(last)?,
             Event::ProofAnswered => {
                 self.session.proof_answered();
                 self.awaited = None;
@@ -418,7 +429,6 @@ impl Model for Life {
         digest.word(behind.min(2).into());
         digest.word((self.last_ping > 0).into());
         digest.word((self.last_probe > 0).into());
-        digest.word(self.probe_awaited.into());
         Ok(digest.key())
     }
 

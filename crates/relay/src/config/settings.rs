@@ -193,7 +193,7 @@ pub(crate) struct Settings {
     /// Time between pings to every peer
     #[arg(long, value_name = "TIME", default_value = millis(SessionPolicy::default().ping_interval_ms), value_parser = positive, help_heading = "Times")]
     pub(super) ping_interval: Duration,
-    /// For the matching pong
+    /// For the pong
     #[arg(long, value_name = "TIME", default_value = millis(SessionPolicy::default().pong_timeout_ms), value_parser = positive, help_heading = "Times")]
     pub(super) pong_timeout: Duration,
     /// From the first byte of a message to its last

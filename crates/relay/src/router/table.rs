@@ -90,7 +90,7 @@ impl Table {
         phones
     }
 
-    pub(super) fn is_holder(&self, binary: Conn) -> bool {
+    pub(crate) fn is_holder(&self, binary: Conn) -> bool {
         self.lock().holder == Some(binary)
     }
 

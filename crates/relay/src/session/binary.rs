@@ -13,7 +13,6 @@ use relay_proto::close::Cause;
 use relay_proto::envelope::{self, Directive};
 use relay_proto::ws::{Opcode, Payload};
 use std::collections::VecDeque;
-use std::num::NonZero;
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -27,10 +26,10 @@ pub(crate) struct Binary {
     early: Option<Box<Early>>,
     /// The number of the last frame that was written to this connection.
     written: u64,
-    /// Up to which number frames are known to have arrived by this connection.
-    proven: u64,
-    /// The number in the ping that is under way to prove more.
-    proving: Option<NonZero<u64>>,
+    /// The number in the last ping that was sent to prove that all up to it arrived.
+    asked: u64,
+    /// The peer may never answer that ping.
+    passed_over: bool,
 }
 
 /// What a binary has said before its claim is decided. It is read so that its end does not go unnoticed, but heard
@@ -56,8 +55,8 @@ impl Binary {
             seat,
             early: None,
             written: 0,
-            proven: 0,
-            proving: None,
+            asked: 0,
+            passed_over: false,
         }
     }
 
@@ -202,27 +201,29 @@ impl Handler for Binary {
 
     /// One proof at a time: the next ping goes out with the pong, if frames were written since.
     fn proof_due(&mut self) -> Option<u64> {
-        if self.proving.is_some() || self.written <= self.proven {
+        let proven = self.seat.peer.table.proven();
+        let under_way = self.asked > proven && !self.passed_over;
+        if under_way || self.written <= proven {
             return None;
         }
-        self.proving = NonZero::new(self.written);
-        self.proving.map(NonZero::get)
+        self.asked = self.written;
+        self.passed_over = false;
+        Some(self.asked)
     }
 
     fn proof(&mut self, sequence: u64) -> bool {
-        // Only what was asked: a peer cannot prove what it was never sent.
-        let asked = self.proving.is_some_and(|asked| asked.get() == sequence);
-        if asked {
-            self.proving = None;
-            self.proven = sequence;
-            self.seat.peer.table.prove(sequence);
+        let Peer { table, conn, .. } = &*self.seat.peer;
+        // A peer cannot prove what it was never sent. An older ping than the last may be answered after all.
+        let asked = table.proven() < sequence && sequence <= self.asked;
+        // The numbers go on with its successor's, whose frames it never saw.
+        if asked && table.is_holder(*conn) {
+            table.prove(sequence);
         }
         asked
     }
 
-    /// A peer that answers only the newest of several pings may have skipped the one of a proof.
-    fn newest_answered(&mut self) {
-        self.proving = None;
+    fn proof_passed_over(&mut self) {
+        self.passed_over = true;
     }
 
     fn gave_up(&mut self, items: &VecDeque<(Item, usize)>) {
@@ -350,6 +351,62 @@ mod tests {
         assert_eq!(last_ping(&mut daemon), *b"\x89\x02p1");
         daemon.write_all(b"\x8a\x82\0\0\0\0p1").await.unwrap();
         assert_eq!(last_ping(&mut daemon), *b"\x89\x02s1");
+    }
+
+    /// A holder, and all that its phone has said to it.
+    fn holder(router: &Arc<Router>, frames: usize) -> (Binary, Vec<(Item, usize)>, Phone) {
+        let server = ServerId::new("home");
+        let process = Some(Instance::new(b"process"));
+        let holder = router.claim(&server, String::new(), process, "192.0.2.1");
+        let phone = router.phone_seat(&server, String::new(), "192.0.2.2");
+        phone.register();
+        let mut phone = Phone::new(phone);
+        for _ in 0..frames {
+            let sent = phone.message(Opcode::Text, Payload::Borrowed(b"{}"));
+            assert_eq!(sent, Ok(Flow::Continue));
+        }
+        let mut inner = holder.peer.lock();
+        let items = std::iter::from_fn(|| inner.outbox.pop()).collect();
+        drop(inner);
+        (Binary::new(holder), items, phone)
+    }
+
+    #[test]
+    fn a_proof_that_is_answered_late_counts() {
+        let router = Router::silent();
+        let (mut binary, items, _phone) = holder(&router, 3);
+        let write = |binary: &mut Binary, n: usize| binary.written(&items[n].0, items[n].1);
+        write(&mut binary, 0);
+        assert_eq!(binary.proof_due(), Some(1));
+        write(&mut binary, 1);
+        assert_eq!(binary.proof_due(), None, "one at a time");
+        binary.proof_passed_over();
+        assert_eq!(binary.proof_due(), Some(2));
+        assert!(binary.proof(1), "it was not passed over");
+        assert_eq!(binary.seat.peer.table.proven(), 1);
+        write(&mut binary, 2);
+        assert_eq!(binary.proof_due(), None, "the other is under way");
+        assert!(!binary.proof(1), "again");
+        assert!(!binary.proof(3), "never sent");
+        assert!(binary.proof(2));
+        assert_eq!(binary.seat.peer.table.proven(), 2);
+        assert_eq!(binary.proof_due(), Some(3));
+    }
+
+    /// Its successor may have been sent frames that it never saw.
+    #[test]
+    fn a_binary_that_has_been_displaced_proves_nothing() {
+        let router = Router::silent();
+        let (mut binary, items, _phone) = holder(&router, 1);
+        binary.written(&items[0].0, items[0].1);
+        assert_eq!(binary.proof_due(), Some(1));
+        let table = binary.seat.peer.table.clone();
+        let _claimant = router.claim(&table.server, String::new(), None, "192.0.2.1");
+        let silent = Path::Silent { for_ms: u64::MAX };
+        router.path(&binary.seat.peer, 1, silent);
+        assert!(!table.is_holder(binary.seat.peer.conn), "it is displaced");
+        binary.proof(1);
+        assert_eq!(table.proven(), 0);
     }
 
     /// As a panic in its task would end it: a frame that was on its way into the socket must not be missing.

@@ -107,13 +107,13 @@ pub(crate) trait Handler: Send + Unpin + 'static {
         None
     }
 
-    /// A pong with the number of a proof. Whether that is the one that was asked for.
+    /// A pong with the number of a proof. Whether that was asked for.
     fn proof(&mut self, _sequence: u64) -> bool {
         false
     }
 
-    /// A pong to a ping that may have been sent after the one of a proof: that one may have been passed over.
-    fn newest_answered(&mut self) {}
+    /// The peer answered a ping that may have been sent after the one of a proof: it may never answer that one.
+    fn proof_passed_over(&mut self) {}
 
     /// After [`Self::left`]: these were still to go out then, and will not.
     fn gave_up(&mut self, _items: &VecDeque<(Item, usize)>) {}
@@ -390,19 +390,20 @@ impl<S: Transport, H: Handler> Session<S, H> {
         if let Some(probe) = text.strip_prefix('p').and_then(|n| n.parse().ok()) {
             self.handler.probe_answered(probe);
             if self.life.probe_answered(probe) {
-                self.handler.newest_answered();
+                self.handler.proof_passed_over();
             }
         } else if let Some(sequence) = text.strip_prefix('s').and_then(|n| n.parse().ok()) {
             if self.handler.proof(sequence) {
                 self.life.proof_answered();
             }
         } else if let Ok(number) = text.parse() {
-            self.handler.newest_answered();
             if let Some(round_trip_ms) = self.life.round_trip_ms(now, number) {
                 let round_trip = Duration::from_millis(round_trip_ms);
                 self.count(|metrics, leg| metrics.heartbeat(leg, round_trip));
             }
-            self.life.pong(number);
+            if self.life.pong(number) {
+                self.handler.proof_passed_over();
+            }
         }
     }
 }

@@ -85,12 +85,12 @@ pub(crate) enum Refused<'a> {
     Closed(Payload<'a>),
 }
 
-/// What a connection's task is asked to do. Each order overwrites the one before it.
+/// What a connection's task is asked to do, and has not looked at yet.
 #[derive(Debug, Default)]
 pub(crate) struct Orders {
-    /// Begin the closing handshake.
+    /// Begin the closing handshake. The first cause stays.
     pub(crate) close: Option<Cause>,
-    /// Send a ping with this probe number.
+    /// Send a ping with this probe number, the newest.
     pub(crate) probe: Option<u32>,
     /// Say whether the kernel still hears from the peer, for each of these probes.
     pub(crate) check_path: Vec<u32>,

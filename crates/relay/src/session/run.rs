@@ -62,13 +62,8 @@ impl<S: Transport, H: Handler> Session<S, H> {
                 self.writer.refill(&self.peer);
             }
             self.complete_written(now);
-            if self.writer.is_empty() {
-                let last = match self.farewell.take() {
-                    Some(close) => Some(Item::control(&close)),
-                    None => self.proof_ping(),
-                };
-                let Some(last) = last else { break };
-                self.writer.push_control(last);
+            if self.writer.is_empty() && !self.push_last() {
+                break;
             }
             self.gather.writes(self.writer.len());
             match self.writer.poll_write(&mut self.socket, cx) {
@@ -106,14 +101,29 @@ impl<S: Transport, H: Handler> Session<S, H> {
         }
     }
 
-    /// A ping behind all that is written, if the handler wants to know that it arrived.
-    fn proof_ping(&mut self) -> Option<Item> {
-        if self.phase != Phase::Open || !self.life.may_prove() {
-            return None;
+    /// What comes behind all that is written: our Close, or a ping if the handler wants to know that it arrived. False if
+    /// there is nothing.
+    fn push_last(&mut self) -> bool {
+        if let Some(close) = self.farewell.take() {
+            self.writer.push_control(Item::control(&close));
+            return true;
         }
-        let sequence = self.handler.proof_due()?;
-        let ping = control_frame(Control::Ping, format!("s{sequence}").as_bytes());
-        Some(Item::control(&ping))
+        if self.phase != Phase::Open {
+            return false;
+        }
+        let Some(sequence) = self.handler.proof_due() else {
+            return false;
+        };
+        self.push_ping(&format!("s{sequence}"));
+        if let Some(probe) = self.life.unanswered_probe() {
+            self.push_ping(&format!("p{probe}"));
+        }
+        true
+    }
+
+    fn push_ping(&mut self, payload: &str) {
+        let ping = control_frame(Control::Ping, payload.as_bytes());
+        self.writer.push_control(Item::control(&ping));
     }
 
     /// Turns pending pings and pongs into items.
@@ -124,13 +134,11 @@ impl<S: Transport, H: Handler> Session<S, H> {
         if let Some(pong) = self.pong.take() {
             self.writer.push_control(Item::control(&pong));
         }
-        let numbers = [
-            self.ping.take().map(|number| number.to_string()),
-            self.probe.take().map(|number| format!("p{number}")),
-        ];
-        for payload in numbers.into_iter().flatten() {
-            let ping = control_frame(Control::Ping, payload.as_bytes());
-            self.writer.push_control(Item::control(&ping));
+        if let Some(number) = self.ping.take() {
+            self.push_ping(&number.to_string());
+        }
+        if let Some(probe) = self.probe.take() {
+            self.push_ping(&format!("p{probe}"));
         }
     }
 
