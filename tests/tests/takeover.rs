@@ -223,7 +223,11 @@ async fn a_holder_that_answers_only_the_newest_ping_keeps_its_slot() {
     claimant
         .expect_close(4409, "server-id already claimed")
         .await;
-    ping_with(&mut holder, |first| first == b's').await;
+    let proof = ping_with(&mut holder, |first| first == b's').await;
+    // That one is passed over as well.
+    let heartbeat = ping_with(&mut holder, |first| first.is_ascii_digit()).await;
+    holder.frame(op::PONG, &heartbeat).await;
+    assert_eq!(ping_with(&mut holder, |first| first == b's').await, proof);
 }
 
 /// The payload of the next ping whose first byte is such a one.

@@ -176,7 +176,11 @@ impl Session {
             ..
         } = &mut self.phase
         {
-            let more = u16::try_from(probe.saturating_sub(*probed)).unwrap_or(u16::MAX);
+            let more = match *unanswered_probes {
+                // The last before it may have been another connection's.
+                0 => 1,
+                _ => u16::try_from(probe.saturating_sub(*probed)).unwrap_or(u16::MAX),
+            };
             *unanswered_probes = unanswered_probes.saturating_add(more);
             *probed = probe;
         }
@@ -195,8 +199,8 @@ impl Session {
         }
     }
 
-    /// A pong with the number of a probe arrived. It answers the probes up to that number, once; any other was not asked
-    /// for, and false is returned.
+    /// A pong with the number of a probe arrived. It answers the probes up to that number, once. To any before the first
+    /// that is unanswered, or behind the newest, false is returned: nobody waits for it.
     pub fn probe_answered(&mut self, probe: u32) -> bool {
         if let Phase::Open {
             probed,

@@ -66,6 +66,12 @@ fn the_answer_to_a_probe_is_a_sign_of_life_if_it_was_asked_for() {
     assert!(!ends(&[1]), "not the newest, but alive");
     assert!(ends(&[]));
     assert!(ends(&[0, 3]), "invented");
+    let mut later = registered();
+    later.probed(57);
+    assert!(!later.probe_answered(56), "another connection's");
+    later.probed(57 + 100_000);
+    assert!(!later.probe_answered(57), "long ago");
+    assert!(later.probe_answered(57 + 99_999));
     let mut session = registered();
     session.probed(1);
     assert!(session.probe_answered(1));

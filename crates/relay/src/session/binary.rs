@@ -199,11 +199,14 @@ impl Handler for Binary {
         }
     }
 
-    /// One proof at a time: the next ping goes out with the pong, if frames were written since.
+    /// One at a time, unless that may have been passed over: the next ping goes out with the pong, if frames were written
+    /// since.
     fn proof_due(&mut self) -> Option<u64> {
-        let proven = self.seat.peer.table.proven();
+        let Peer { table, conn, .. } = &*self.seat.peer;
+        let proven = table.proven();
         let under_way = self.asked > proven && !self.passed_over;
-        if under_way || self.written <= proven {
+        // The numbers go on with those of its successor's frames, which it never saw.
+        if under_way || self.written <= proven || !table.is_holder(*conn) {
             return None;
         }
         self.asked = self.written;
@@ -212,11 +215,11 @@ impl Handler for Binary {
     }
 
     fn proof(&mut self, sequence: u64) -> bool {
-        let Peer { table, conn, .. } = &*self.seat.peer;
-        // A peer cannot prove what it was never sent. An older ping than the last may be answered after all.
+        let table = &self.seat.peer.table;
+        // A peer cannot prove what it was never sent. An older ping than the last may be answered after all, and the last
+        // also when the slot is lost.
         let asked = table.proven() < sequence && sequence <= self.asked;
-        // The numbers go on with its successor's, whose frames it never saw.
-        if asked && table.is_holder(*conn) {
+        if asked {
             table.prove(sequence);
         }
         asked
@@ -395,9 +398,9 @@ mod tests {
 
     /// Its successor may have been sent frames that it never saw.
     #[test]
-    fn a_binary_that_has_been_displaced_proves_nothing() {
+    fn a_binary_that_has_been_displaced_is_asked_for_no_more_proof() {
         let router = Router::silent();
-        let (mut binary, items, _phone) = holder(&router, 1);
+        let (mut binary, items, _phone) = holder(&router, 2);
         binary.written(&items[0].0, items[0].1);
         assert_eq!(binary.proof_due(), Some(1));
         let table = binary.seat.peer.table.clone();
@@ -405,8 +408,12 @@ mod tests {
         let silent = Path::Silent { for_ms: u64::MAX };
         router.path(&binary.seat.peer, 1, silent);
         assert!(!table.is_holder(binary.seat.peer.conn), "it is displaced");
-        binary.proof(1);
-        assert_eq!(table.proven(), 0);
+        binary.written(&items[1].0, items[1].1);
+        binary.proof_passed_over();
+        assert_eq!(binary.proof_due(), None);
+        assert!(!binary.proof(2));
+        assert!(binary.proof(1), "that was all its own");
+        assert_eq!(table.proven(), 1);
     }
 
     /// As a panic in its task would end it: a frame that was on its way into the socket must not be missing.
