@@ -1,6 +1,6 @@
 //! A daemon that proves by `x-pyrycode-instance` that it is the same process keeps its phones.
 
-use relay_tests::{Daemon, Headers, Phone, Relay, frame};
+use relay_tests::{DAEMON_HEADERS, Daemon, Headers, Phone, Relay, frame, masked, op};
 
 const HOME: Headers<'static> = &[("x-pyrycode-instance", "instance-of-home-1")];
 const OTHER: Headers<'static> = &[("x-pyrycode-instance", "instance-of-home-2")];
@@ -47,6 +47,32 @@ async fn the_same_process_gets_its_phones_and_their_frames_back() {
         relay.expect_counts(1, 1).await;
         leave(&relay, daemon, outage + 1).await;
     }
+}
+
+/// The proof is the last that is heard of the connection, in the packet with its end.
+#[tokio::test]
+async fn a_proof_that_comes_with_the_end_counts() {
+    let relay = Relay::start(&[]).await;
+    let headers = [&[("x-pyrycode-server", "home")], DAEMON_HEADERS, HOME].concat();
+    let mut phone = relay.phone("home").await;
+    for (nth, proves) in [(1, true), (2, true), (3, false)] {
+        let mut daemon = relay.raw("/v1/server", &headers, None).await;
+        phone.send(&frame(nth));
+        let text = daemon.read().await.unwrap().unwrap();
+        let proof = daemon.read().await.unwrap().unwrap();
+        assert_eq!([text.first, proof.first], [op::TEXT, op::PING]);
+        let mut end = masked(op::CLOSE, &1000u16.to_be_bytes());
+        if proves {
+            end = [masked(op::PONG, &proof.payload), end].concat();
+        }
+        daemon.write(&end).await.unwrap();
+        relay
+            .log
+            .wait_nth(nth, "server_released", &[("server_id", "home")])
+            .await;
+    }
+    let _daemon = relay.daemon_with("home", HOME).await;
+    phone.expect_close(4404, "binary reclaimed server-id").await;
 }
 
 #[tokio::test]
@@ -178,12 +204,7 @@ async fn frames_in_a_resumable_outage_wait_at_most_the_parking_time() {
 #[tokio::test]
 async fn the_same_process_resumes_from_its_own_stuck_connection() {
     let relay = Relay::start(&["--probe-timeout", "1s"]).await;
-    let headers = [
-        &[("x-pyrycode-server", "home")],
-        relay_tests::DAEMON_HEADERS,
-        HOME,
-    ]
-    .concat();
+    let headers = [&[("x-pyrycode-server", "home")], DAEMON_HEADERS, HOME].concat();
     let mut stuck = relay.raw("/v1/server", &headers, None).await;
     let mut silent = relay.phone("home").await;
     let mut unlucky = relay.phone("home").await;

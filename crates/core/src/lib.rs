@@ -6,7 +6,8 @@
 //!   Frames don't pass through it; it makes and cuts the links they travel on.
 //! - [`view`] shows the slots to whoever only looks.
 //! - [`session`] is one connection's life: heartbeat, deadlines, the closing handshake; [`turn`] is how much it may take
-//!   before others have their turn; [`resume`] says which phones may go on when their binary's process comes back.
+//!   before others have their turn; [`proof`] is what a binary has proven to have read; [`resume`] says which phones may
+//!   go on when their binary's process comes back.
 //! - [`outbox`], [`park`] and [`bucket`] count what may be queued, kept and admitted; [`budget`] is what all outboxes
 //!   share.
 //! - [`lobby`] holds who is accepted and not answered yet; [`forwarded`] says who calls through proxies of ours.
@@ -29,6 +30,7 @@ pub mod lobby;
 pub mod outbox;
 pub mod park;
 pub mod policy;
+pub mod proof;
 pub mod renewal;
 pub mod resume;
 pub mod session;
@@ -47,6 +49,7 @@ pub use lobby::{Entry, Lobby, Ticket};
 pub use outbox::{Outbox, Overflow};
 pub use park::ParkBudget;
 pub use policy::{Policy, SessionPolicy, WakePolicy};
+pub use proof::Proofs;
 pub use renewal::{Renewal, UnixSeconds, Validity};
 pub use resume::{Resume, Sent};
 pub use session::{Action, Session};

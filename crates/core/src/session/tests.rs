@@ -66,23 +66,27 @@ fn the_answer_to_a_probe_is_a_sign_of_life_if_it_was_asked_for() {
     assert!(!ends(&[1]), "not the newest, but alive");
     assert!(ends(&[]));
     assert!(ends(&[0, 3]), "invented");
-    let mut later = registered();
-    later.probed(57);
-    assert!(!later.probe_answered(56), "another connection's");
-    later.probed(57 + 100_000);
-    assert!(!later.probe_answered(57), "long ago");
-    assert!(later.probe_answered(57 + 99_999));
+}
+
+#[test]
+fn only_unanswered_probes_of_this_connection_can_be_answered() {
+    let mut session = registered();
+    session.probed(57);
+    assert!(!session.probe_answered(56), "another connection's");
+    session.probed(57 + 100_000);
+    assert!(!session.probe_answered(57), "long ago");
+    assert!(session.probe_answered(57 + 99_999));
+}
+
+#[test]
+fn a_probe_is_a_sign_of_life_once() {
     let mut session = registered();
     session.probed(1);
     assert!(session.probe_answered(1));
     session.expire(Millis(30_000));
     assert!(!session.probe_answered(1));
-    let action = session.expire(Millis(60_000));
-    assert_eq!(
-        action,
-        Some(Action::Close(Cause::HeartbeatTimeout)),
-        "again"
-    );
+    let closes = Action::Close(Cause::HeartbeatTimeout);
+    assert_eq!(session.expire(Millis(60_000)), Some(closes));
 }
 
 #[test]

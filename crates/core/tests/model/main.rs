@@ -1,5 +1,5 @@
 //! Every history of a small relay, explored exhaustively: the hub's own code between binaries, phones, a clock and a
-//! kernel that do whatever they can, and one connection's session between a peer and a socket that do.
+//! kernel that do whatever they can, and one connection's session and proofs between a peer and a socket that do.
 //!
 //! One state is one line of a broken rule's history; docs/reliability.md says what is covered, and how far.
 
@@ -15,6 +15,7 @@ mod canon;
 mod life;
 mod phones;
 mod play;
+mod proving;
 mod rules;
 mod search;
 mod world;
@@ -22,6 +23,7 @@ mod world;
 use relay_core::{Policy, SessionPolicy};
 
 use crate::life::Life;
+use crate::proving::Proving;
 use crate::search::explore;
 use crate::world::{Bounds, World};
 
@@ -186,10 +188,21 @@ fn the_life_of_a_connection() {
     check_lives();
 }
 
+fn check_proofs() {
+    let explored = explore(Proving::new()).unwrap();
+    println!("proofs: {explored}");
+}
+
+#[test]
+fn what_a_binary_proves_to_have_read() {
+    check_proofs();
+}
+
 /// What every mutant of the core meets: small, since it is built without optimisation.
 #[test]
 fn mutants() {
     check_lives();
+    check_proofs();
     let policy = Policy {
         phones_per_server: 1,
         probe_dead_path_ms: 2,

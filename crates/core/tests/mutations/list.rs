@@ -16,6 +16,7 @@ const SLOT: &str = "src/slot.rs";
 const BINARY: &str = "src/slot/binary.rs";
 const PHONE: &str = "src/slot/phone.rs";
 const SESSION: &str = "src/session.rs";
+const PROOF: &str = "src/proof.rs";
 
 pub(crate) const MUTATIONS: &[Mutation] = &[
     Mutation {
@@ -297,5 +298,40 @@ pub(crate) const MUTATIONS: &[Mutation] = &[
         right: "matches!(&self.tenure, Tenure::Live(live) if live.holder == conn && now.since(self.since) < ms)",
         wrong: "matches!(&self.tenure, Tenure::Live(live) if live.knows(conn) && now.since(self.since) < ms)",
         breaks: "only who redials at once is refused",
+    },
+    Mutation {
+        what: "a proof that the peer passed over is waited for without end",
+        file: PROOF,
+        right: "self.asked > self.proven && !self.passed_over;",
+        wrong: "self.asked > self.proven;",
+        breaks: "all that a holder has read is proven in the end",
+    },
+    Mutation {
+        what: "once a proof may have been passed over, each frame is followed by another",
+        file: PROOF,
+        right: "        self.passed_over = false;\n",
+        wrong: "",
+        breaks: "a proof that will be answered is waited for",
+    },
+    Mutation {
+        what: "who has lost its slot is asked about its successor's frames",
+        file: PROOF,
+        right: " || !is_holder()",
+        wrong: "",
+        breaks: "only a holder is asked for proof",
+    },
+    Mutation {
+        what: "only the answer to the last proof counts",
+        file: PROOF,
+        right: "number <= self.asked;",
+        wrong: "number == self.asked;",
+        breaks: "a proof counts once, however late",
+    },
+    Mutation {
+        what: "a pong proves what was never sent",
+        file: PROOF,
+        right: "let proves = self.proven < number && number <= self.asked;",
+        wrong: "let proves = self.proven < number;",
+        breaks: "what is repeated or invented proves nothing",
     },
 ];

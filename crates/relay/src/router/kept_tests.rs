@@ -1,40 +1,13 @@
 //! What is kept for a binary that may return, when memory is short.
 
-use super::{Router, Seat};
-use crate::config::Config;
+use super::home::Home;
 use crate::session::Handler;
 use crate::session::item::Item;
 use crate::session::peer::Peer;
 use crate::session::phone::Phone;
-use relay_core::{Instance, Outbox, ServerId};
+use relay_core::Outbox;
 use relay_proto::close::Cause;
 use relay_proto::ws::{Opcode, Payload};
-use std::sync::Arc;
-
-struct Home(Arc<Router>);
-
-impl Home {
-    fn with(change: impl FnOnce(&mut Config)) -> Self {
-        let mut config = Config::default();
-        change(&mut config);
-        Self(Router::silent_with(config))
-    }
-
-    /// The same process, again and again.
-    fn claim(&self) -> Seat {
-        let process = Some(Instance::new(b"process"));
-        let server = ServerId::new("home");
-        self.0.claim(&server, String::new(), process, "192.0.2.1")
-    }
-
-    fn phone(&self) -> (Phone, Arc<Peer>) {
-        let server = ServerId::new("home");
-        let seat = self.0.phone_seat(&server, String::new(), "192.0.2.2");
-        seat.register();
-        let peer = seat.peer.clone();
-        (Phone::new(seat), peer)
-    }
-}
 
 /// A frame of 40,000 bytes.
 fn say(phone: &mut Phone) {

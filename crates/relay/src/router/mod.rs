@@ -7,6 +7,8 @@
 mod apply;
 mod audit;
 #[cfg(test)]
+pub(crate) mod home;
+#[cfg(test)]
 mod kept_tests;
 mod seat;
 mod slot_hash;

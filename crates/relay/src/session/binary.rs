@@ -8,7 +8,7 @@ use crate::observe::log::{Event, Key};
 use crate::observe::metrics::{Direction, Metrics};
 use crate::router::Seat;
 use relay_core::limits::OUTBOX_ITEM_BYTES;
-use relay_core::{Overflow, Path};
+use relay_core::{Overflow, Path, Proofs};
 use relay_proto::close::Cause;
 use relay_proto::envelope::{self, Directive};
 use relay_proto::ws::{Opcode, Payload};
@@ -24,12 +24,7 @@ const EARLY_BYTES: usize = 64 * 1024;
 pub(crate) struct Binary {
     seat: Seat,
     early: Option<Box<Early>>,
-    /// The number of the last frame that was written to this connection.
-    written: u64,
-    /// The number in the last ping that was sent to prove that all up to it arrived.
-    asked: u64,
-    /// The peer may never answer that ping.
-    passed_over: bool,
+    proofs: Proofs,
 }
 
 /// What a binary has said before its claim is decided. It is read so that its end does not go unnoticed, but heard
@@ -54,9 +49,7 @@ impl Binary {
         Self {
             seat,
             early: None,
-            written: 0,
-            asked: 0,
-            passed_over: false,
+            proofs: Proofs::default(),
         }
     }
 
@@ -194,39 +187,27 @@ impl Handler for Binary {
             let metrics = &self.seat.router.metrics;
             metrics.frame(Direction::phone_to_binary, credit.frame_bytes as usize);
             if self.is_resumable() {
-                self.written = self.seat.peer.table.number(&credit.phone);
+                let number = self.seat.peer.table.number(&credit.phone);
+                self.proofs.written(number);
             }
         }
     }
 
-    /// One at a time, unless that may have been passed over: the next ping goes out with the pong, if frames were written
-    /// since.
     fn proof_due(&mut self) -> Option<u64> {
         let Peer { table, conn, .. } = &*self.seat.peer;
-        let proven = table.proven();
-        let under_way = self.asked > proven && !self.passed_over;
-        // The numbers go on with those of its successor's frames, which it never saw.
-        if under_way || self.written <= proven || !table.is_holder(*conn) {
-            return None;
-        }
-        self.asked = self.written;
-        self.passed_over = false;
-        Some(self.asked)
+        self.proofs.due(|| table.is_holder(*conn))
     }
 
-    fn proof(&mut self, sequence: u64) -> bool {
-        let table = &self.seat.peer.table;
-        // A peer cannot prove what it was never sent. An older ping than the last may be answered after all, and the last
-        // also when the slot is lost.
-        let asked = table.proven() < sequence && sequence <= self.asked;
-        if asked {
-            table.prove(sequence);
+    fn proof(&mut self, number: u64) -> bool {
+        let proves = self.proofs.answered(number);
+        if proves {
+            self.seat.peer.table.prove(number);
         }
-        asked
+        proves
     }
 
     fn proof_passed_over(&mut self) {
-        self.passed_over = true;
+        self.proofs.passed_over();
     }
 
     fn gave_up(&mut self, items: &VecDeque<(Item, usize)>) {
@@ -253,11 +234,11 @@ impl Handler for Binary {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::router::Router;
+    use crate::router::home::Home;
     use crate::session::phone::Phone;
     use crate::session::{Session, Start, Transport};
     use bytes::Bytes;
-    use relay_core::{Instance, ServerId, SessionPolicy};
+    use relay_core::SessionPolicy;
     use relay_proto::ws::{Limits, Utf8};
     use std::future::Future;
     use std::pin::Pin;
@@ -267,19 +248,14 @@ mod tests {
     /// What a phone gets of a frame that a claimant sends and at once leaves. If the holder `leaves` between the two, the
     /// claimant gets the slot, and as it resumes, the phone with it.
     fn queued_bytes(leaves: bool) -> usize {
-        let router = Router::silent();
-        let server = ServerId::new("home");
-        let process = || Some(Instance::new(b"process"));
-        let claim = || router.claim(&server, String::new(), process(), "192.0.2.1");
-        let holder = claim();
-        let phone = router.phone_seat(&server, String::new(), "192.0.2.2");
-        phone.register();
-        let mut claimant = Binary::new(claim());
-        let conn_id = &phone.peer.conn_id;
-        let message = format!(r#"{{"conn_id":"{conn_id}","frame":{{"a":1}}}}"#);
+        let home = Home::new();
+        let holder = home.claim();
+        let (_phone, peer) = home.phone();
+        let mut claimant = Binary::new(home.claim());
+        let message = format!(r#"{{"conn_id":"{}","frame":{{"a":1}}}}"#, peer.conn_id);
         let message = Payload::Owned(message.into_bytes());
         assert_eq!(claimant.message(Opcode::Text, message), Ok(Flow::Continue));
-        assert_eq!(phone.peer.queued_bytes(), 0);
+        assert_eq!(peer.queued_bytes(), 0);
         if leaves {
             drop(holder);
         }
@@ -289,7 +265,7 @@ mod tests {
             detail: "closed",
         };
         claimant.left(&end, VecDeque::new());
-        phone.peer.queued_bytes()
+        peer.queued_bytes()
     }
 
     #[test]
@@ -315,28 +291,19 @@ mod tests {
         })
     }
 
-    fn say(seat: Seat) -> Phone {
-        let mut phone = Phone::new(seat);
+    fn say(phone: &mut Phone) {
         let sent = phone.message(Opcode::Text, Payload::Borrowed(b"{}"));
         assert_eq!(sent, Ok(Flow::Continue));
-        phone
     }
 
     /// A peer may answer only the newest of several pings.
     #[tokio::test]
     async fn a_proof_that_the_answer_to_a_probe_may_have_passed_over_is_asked_for_again() {
-        let router = Router::silent();
-        let server = ServerId::new("home");
-        let claim = |process| {
-            let process = Some(Instance::new(process));
-            router.claim(&server, String::new(), process, "192.0.2.1")
-        };
-        let seat = claim(b"process");
-        let phone = router.phone_seat(&server, String::new(), "192.0.2.2");
-        phone.register();
-        let _phone = say(phone);
+        let home = Home::new();
         let (socket, mut daemon) = tokio::io::duplex(1024);
-        let mut session = connected(seat, socket);
+        let mut session = connected(home.claim(), socket);
+        let (mut phone, _) = home.phone();
+        say(&mut phone);
         let mut cx = Context::from_waker(Waker::noop());
         let mut last_ping = |daemon: &mut DuplexStream| {
             // Once for what there is to do, and once for what that left.
@@ -350,65 +317,32 @@ mod tests {
             *sent.filled().last_chunk().unwrap()
         };
         assert_eq!(last_ping(&mut daemon), *b"\x89\x02s1");
-        let _claimant = claim(b"another");
+        let _claimant = home.claim_by(b"another");
         assert_eq!(last_ping(&mut daemon), *b"\x89\x02p1");
         daemon.write_all(b"\x8a\x82\0\0\0\0p1").await.unwrap();
         assert_eq!(last_ping(&mut daemon), *b"\x89\x02s1");
     }
 
-    /// A holder, and all that its phone has said to it.
-    fn holder(router: &Arc<Router>, frames: usize) -> (Binary, Vec<(Item, usize)>, Phone) {
-        let server = ServerId::new("home");
-        let process = Some(Instance::new(b"process"));
-        let holder = router.claim(&server, String::new(), process, "192.0.2.1");
-        let phone = router.phone_seat(&server, String::new(), "192.0.2.2");
-        phone.register();
-        let mut phone = Phone::new(phone);
-        for _ in 0..frames {
-            let sent = phone.message(Opcode::Text, Payload::Borrowed(b"{}"));
-            assert_eq!(sent, Ok(Flow::Continue));
-        }
-        let mut inner = holder.peer.lock();
-        let items = std::iter::from_fn(|| inner.outbox.pop()).collect();
-        drop(inner);
-        (Binary::new(holder), items, phone)
-    }
-
-    #[test]
-    fn a_proof_that_is_answered_late_counts() {
-        let router = Router::silent();
-        let (mut binary, items, _phone) = holder(&router, 3);
-        let write = |binary: &mut Binary, n: usize| binary.written(&items[n].0, items[n].1);
-        write(&mut binary, 0);
-        assert_eq!(binary.proof_due(), Some(1));
-        write(&mut binary, 1);
-        assert_eq!(binary.proof_due(), None, "one at a time");
-        binary.proof_passed_over();
-        assert_eq!(binary.proof_due(), Some(2));
-        assert!(binary.proof(1), "it was not passed over");
-        assert_eq!(binary.seat.peer.table.proven(), 1);
-        write(&mut binary, 2);
-        assert_eq!(binary.proof_due(), None, "the other is under way");
-        assert!(!binary.proof(1), "again");
-        assert!(!binary.proof(3), "never sent");
-        assert!(binary.proof(2));
-        assert_eq!(binary.seat.peer.table.proven(), 2);
-        assert_eq!(binary.proof_due(), Some(3));
-    }
-
     /// Its successor may have been sent frames that it never saw.
     #[test]
     fn a_binary_that_has_been_displaced_is_asked_for_no_more_proof() {
-        let router = Router::silent();
-        let (mut binary, items, _phone) = holder(&router, 2);
-        binary.written(&items[0].0, items[0].1);
+        let home = Home::new();
+        let holder = home.claim();
+        let (mut phone, _) = home.phone();
+        (0..2).for_each(|_| say(&mut phone));
+        let mut inner = holder.peer.lock();
+        let items: Vec<_> = std::iter::from_fn(|| inner.outbox.pop()).collect();
+        drop(inner);
+        let mut binary = Binary::new(holder);
+        let write = |binary: &mut Binary, n: usize| binary.written(&items[n].0, items[n].1);
+        write(&mut binary, 0);
         assert_eq!(binary.proof_due(), Some(1));
         let table = binary.seat.peer.table.clone();
-        let _claimant = router.claim(&table.server, String::new(), None, "192.0.2.1");
+        let _claimant = home.claim_by(b"another");
         let silent = Path::Silent { for_ms: u64::MAX };
-        router.path(&binary.seat.peer, 1, silent);
+        home.0.path(&binary.seat.peer, 1, silent);
         assert!(!table.is_holder(binary.seat.peer.conn), "it is displaced");
-        binary.written(&items[1].0, items[1].1);
+        write(&mut binary, 1);
         binary.proof_passed_over();
         assert_eq!(binary.proof_due(), None);
         assert!(!binary.proof(2));
@@ -419,15 +353,11 @@ mod tests {
     /// As a panic in its task would end it: a frame that was on its way into the socket must not be missing.
     #[tokio::test]
     async fn what_a_session_had_taken_that_is_dropped_is_kept_for_its_process() {
-        let router = Router::silent();
-        let server = ServerId::new("home");
-        let process = || Some(Instance::new(b"process"));
-        let claim = || router.claim(&server, String::new(), process(), "192.0.2.1");
-        let seat = claim();
-        let phone = router.phone_seat(&server, String::new(), "192.0.2.2");
-        let (phone_peer, binary) = (phone.peer.clone(), seat.peer.clone());
-        phone.register();
-        let _phone = say(phone);
+        let home = Home::new();
+        let seat = home.claim();
+        let binary = seat.peer.clone();
+        let (mut phone, phone_peer) = home.phone();
+        say(&mut phone);
         // It takes one byte.
         let (socket, _unread) = tokio::io::duplex(1);
         let mut session = connected(seat, socket);
@@ -436,7 +366,7 @@ mod tests {
             assert!(Pin::new(&mut session).poll(&mut cx).is_pending());
         }
         drop(session);
-        let again = claim();
+        let again = home.claim();
         assert!(again.peer.queued_bytes() > 0, "the frame comes first");
         assert!(!phone_peer.is_ending());
     }

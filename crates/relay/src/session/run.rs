@@ -111,10 +111,10 @@ impl<S: Transport, H: Handler> Session<S, H> {
         if self.phase != Phase::Open {
             return false;
         }
-        let Some(sequence) = self.handler.proof_due() else {
+        let Some(number) = self.handler.proof_due() else {
             return false;
         };
-        self.push_ping(&format!("s{sequence}"));
+        self.push_ping(&format!("s{number}"));
         if let Some(probe) = self.life.unanswered_probe() {
             self.push_ping(&format!("p{probe}"));
         }
