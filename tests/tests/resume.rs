@@ -52,7 +52,8 @@ async fn the_same_process_gets_its_phones_and_their_frames_back() {
 /// The proof is the last that is heard of the connection, in the packet with its end.
 #[tokio::test]
 async fn a_proof_that_comes_with_the_end_counts() {
-    let relay = Relay::start(&[]).await;
+    // The phone is there before its first daemon.
+    let relay = Relay::start(&["--boot-park", "60s"]).await;
     let headers = [&[("x-pyrycode-server", "home")], DAEMON_HEADERS, HOME].concat();
     let mut phone = relay.phone("home").await;
     for (nth, proves) in [(1, true), (2, true), (3, false)] {

@@ -235,29 +235,27 @@ async fn a_holder_that_answers_only_the_newest_ping_keeps_its_slot() {
 #[tokio::test]
 async fn claims_closer_together_than_a_round_trip_cost_the_holder_nothing() {
     let patient = ["--probe-timeout", "60s", "--probe-dead-path", "60s"];
-    let heartbeat = ["--ping-interval", "1s", "--pong-timeout", "3s"];
+    let heartbeat = ["--ping-interval", "1s", "--pong-timeout", "4s"];
     let relay = Relay::start(&[patient, heartbeat].concat()).await;
     let headers = [&[("x-pyrycode-server", "home")], DAEMON_HEADERS].concat();
     let mut holder = relay.raw("/v1/server", &headers, None).await;
-    let mut waiting: Option<(Daemon, Vec<u8>)> = None;
+    let mut earlier = relay.daemon("home").await;
+    let mut unanswered = ping_with(&mut holder, |first| first == b'p').await;
     let mut heartbeat = 0;
     // Two intervals beyond the time that the first of the heartbeat's pings has.
-    while heartbeat < 6 {
+    while heartbeat < 7 {
         let number = ping_with(&mut holder, |first| first.is_ascii_digit()).await;
         heartbeat = String::from_utf8(number).unwrap().parse().unwrap();
         let claimant = relay.daemon("home").await;
-        let probe = loop {
-            let probe = ping_with(&mut holder, |first| first == b'p').await;
-            if waiting.as_ref().is_none_or(|(_, last)| *last != probe) {
-                break probe;
-            }
-        };
-        if let Some((mut earlier, probe)) = waiting.replace((claimant, probe)) {
-            holder.frame(op::PONG, &probe).await;
-            earlier
-                .expect_close(4409, "server-id already claimed")
-                .await;
+        let mut newest = unanswered.clone();
+        while newest == unanswered {
+            newest = ping_with(&mut holder, |first| first == b'p').await;
         }
+        holder.frame(op::PONG, &unanswered).await;
+        earlier
+            .expect_close(4409, "server-id already claimed")
+            .await;
+        (earlier, unanswered) = (claimant, newest);
     }
     let mut phone = relay.phone("home").await;
     phone.send(&frame(1));

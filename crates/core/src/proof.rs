@@ -36,8 +36,8 @@ impl Proofs {
     }
 
     /// A pong with this number arrived. True if it proves that all frames up to it did, which was not known; that holds
-    /// for older pings than the last, and for a connection that has lost its slot. To a number that was never sent, or
-    /// is proven already, false is returned.
+    /// for older pings than the last, and for a connection that has lost its slot. For a number that is proven already,
+    /// or beyond the last ping's, false is returned.
     pub const fn answered(&mut self, number: u64) -> bool {
         let proves = self.proven < number && number <= self.asked;
         if proves {
@@ -87,7 +87,7 @@ mod tests {
         proofs.written(3);
         assert_eq!(due(&mut proofs), None, "the other is under way");
         assert!(!proofs.answered(1), "again");
-        assert!(!proofs.answered(3), "never sent");
+        assert!(!proofs.answered(3), "beyond the last that was sent");
         assert!(proofs.answered(2));
         assert_eq!(due(&mut proofs), Some(3));
     }

@@ -307,7 +307,7 @@ pub(crate) const MUTATIONS: &[Mutation] = &[
         breaks: "all that a holder has read is proven in the end",
     },
     Mutation {
-        what: "once a proof may have been passed over, each frame is followed by another",
+        what: "a proof that may have been passed over is asked for again without end",
         file: PROOF,
         right: "        self.passed_over = false;\n",
         wrong: "",
@@ -328,10 +328,10 @@ pub(crate) const MUTATIONS: &[Mutation] = &[
         breaks: "a proof counts once, however late",
     },
     Mutation {
-        what: "a pong proves what was never sent",
+        what: "a pong proves what was written, though no proof of it was asked for",
         file: PROOF,
-        right: "let proves = self.proven < number && number <= self.asked;",
-        wrong: "let proves = self.proven < number;",
+        right: "number <= self.asked;",
+        wrong: "number <= self.written;",
         breaks: "what is repeated or invented proves nothing",
     },
 ];

@@ -58,14 +58,14 @@ impl Table {
 
     /// Numbers a frame of this phone that was written to a binary that may resume. Its credit is given back afterwards.
     pub(crate) fn number(&self, phone: &Peer) -> u64 {
-        let sequence = self.written.fetch_add(1, Ordering::SeqCst) + 1;
-        phone.last_written.store(sequence, Ordering::SeqCst);
-        sequence
+        let number = self.written.fetch_add(1, Ordering::SeqCst) + 1;
+        phone.last_written.store(number, Ordering::SeqCst);
+        number
     }
 
     /// All frames up to this number have arrived.
-    pub(crate) fn prove(&self, sequence: u64) {
-        self.proven.fetch_max(sequence, Ordering::SeqCst);
+    pub(crate) fn prove(&self, number: u64) {
+        self.proven.fetch_max(number, Ordering::SeqCst);
     }
 
     /// Frames for the holder were dropped.

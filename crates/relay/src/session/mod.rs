@@ -108,7 +108,7 @@ pub(crate) trait Handler: Send + Unpin + 'static {
         None
     }
 
-    /// A pong with the number of a proof. Whether that was asked for.
+    /// A pong with the number of a proof. Whether it proves anything new.
     fn proof(&mut self, _number: u64) -> bool {
         false
     }
