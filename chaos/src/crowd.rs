@@ -1,4 +1,4 @@
-//! Connections that this program makes itself, many of them, and that do nothing.
+//! Connections that this program makes itself, many of them.
 
 use crate::book::Result;
 use relay_client::{CLIENT_PATH, ConnectError, Endpoint, Options, SERVER_PATH, Socket, Timeouts};
@@ -18,7 +18,15 @@ pub(crate) async fn daemon(
     dial(relay, SERVER_PATH, &server, bound).await
 }
 
-/// Dials the relay as a phone of this server-id, whose daemon hears of it by one frame, and which then reads nothing.
+/// Dials the relay as a phone of this server-id.
+///
+/// # Errors
+/// If it is refused.
+pub(crate) async fn phone(relay: SocketAddr, server: &str) -> Result<Socket> {
+    Ok(dial(relay, CLIENT_PATH, server, crate::launch::PATIENCE).await?)
+}
+
+/// The same, whose daemon hears of it by one frame, and which then reads nothing.
 ///
 /// # Errors
 /// If it is refused.
@@ -27,7 +35,7 @@ pub(crate) async fn mute_phone(
     server: &str,
     session: Session,
 ) -> Result<Socket> {
-    let mut socket = dial(relay, CLIENT_PATH, server, crate::launch::PATIENCE).await?;
+    let mut socket = phone(relay, server).await?;
     let up = Up {
         session,
         number: 0,

@@ -9,6 +9,7 @@ mod crowd;
 mod daemon;
 mod group;
 mod health;
+mod household;
 mod launch;
 mod peer;
 mod phone;

@@ -2,6 +2,7 @@
 
 use crate::book::{Result, ensure};
 use crate::crowd;
+use crate::household;
 use crate::launch::PATIENCE;
 use crate::report::Order;
 use crate::stage::{Kind, Stage, Town};
@@ -12,6 +13,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
+use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 
 /// How long, and with what.
@@ -32,8 +34,14 @@ pub(crate) struct Args {
 const SAMPLE: Duration = Duration::from_secs(10);
 
 /// By how much the memory may rise over the second half, on a line through its samples. An allocator's pages move it by some
-/// hundred KiB; a leak of one frame in a thousand would be more in an hour.
-const RISE_BYTES: f64 = 6.0 * 1048576.0;
+/// hundred KiB. In an hour, more would be a byte of each frame, or 50 of each connection.
+const RISE_BYTES: f64 = 2.0 * 1048576.0;
+
+/// Between two frames of everybody who talks, on the average.
+const EVERY_MS: u64 = 20;
+
+/// That begin in each second.
+const HOUSEHOLDS: usize = 4;
 
 /// Descriptors besides listeners and connections: whoever asks for metrics, and who is leaving at that moment.
 const OTHER_FDS: f64 = 12.0;
@@ -147,9 +155,9 @@ async fn soak(world: &World, minutes: f64) -> Result<String> {
         if Instant::now() < next_sample {
             continue;
         }
-        next_sample = Instant::now() + SAMPLE;
         load.stage.recover(&mut load.town, TALK).await?;
         let sample = Sample::take(&load.stage, start).await?;
+        next_sample = Instant::now() + SAMPLE;
         samples.push(sample);
         let held = load.stage.base.fds as f64 + sample.connections + sample.handshakes;
         ensure(sample.fds <= held + OTHER_FDS, || {
@@ -196,6 +204,7 @@ struct Done {
     restarts: u32,
     slow: u32,
     hostile: u32,
+    households: usize,
 }
 
 impl std::fmt::Display for Done {
@@ -206,10 +215,11 @@ impl std::fmt::Display for Done {
             restarts,
             slow,
             hostile,
+            households,
         } = self;
         write!(
             f,
-            "{bursts} bursts, {resets} resets, {restarts} restarts of daemons, {slow} slow readers, {hostile} hostile"
+            "{bursts} bursts, {resets} resets, {restarts} restarts of daemons, {slow} slow readers, {hostile} hostile, {households} households"
         )
     }
 }
@@ -224,34 +234,38 @@ struct Load {
     half: Vec<TcpStream>,
     /// Who doesn't read, and since which second.
     mute: Option<(Socket, u64)>,
+    households: JoinSet<Result<()>>,
     done: Done,
 }
 
 impl Load {
-    /// Two idle daemons, and two that talk, with two phones each.
+    /// Two daemons that talk, and two idle ones, with two phones each.
     async fn start(world: &World) -> Result<Self> {
         let mut stage = Stage::open(world, &[]).await?;
-        let mut town = stage.town().await?;
-        let mut idle = Town::default();
-        for server in ["idle-1", "idle-2"] {
-            let mut daemon = stage
-                .member(Kind::Daemon { resumable: true }, server)
-                .await?;
-            daemon.args.push("--every-ms=0".into());
-            idle.daemons.push(daemon);
-            for n in 0..2 {
-                let number = town.phones.len() + idle.phones.len();
+        let mut town = Town::default();
+        let servers = [
+            ("plain", EVERY_MS),
+            ("resumable", EVERY_MS),
+            ("idle-1", 0),
+            ("idle-2", 0),
+        ];
+        for (server, every_ms) in servers {
+            let resumable = server != "plain";
+            let every = format!("--every-ms={every_ms}");
+            let mut daemon = stage.member(Kind::Daemon { resumable }, server).await?;
+            daemon.args.push(every.clone());
+            town.daemons.push(daemon);
+            for _ in 0..2 {
+                let number = town.phones.len();
                 let mut phone = stage.member(Kind::Phone { number }, server).await?;
-                phone.args.push("--every-ms=0".into());
-                if n == 0 {
+                phone.args.push(every.clone());
+                if number % 4 == 0 {
                     phone.args.push("--mobile".into());
                 }
-                idle.phones.push(phone);
+                town.phones.push(phone);
             }
         }
-        stage.populate(&mut idle).await?;
-        town.daemons.append(&mut idle.daemons);
-        town.phones.append(&mut idle.phones);
+        stage.populate(&mut town).await?;
         Ok(Self {
             stage,
             town,
@@ -259,14 +273,16 @@ impl Load {
             second: 0,
             half: Vec::new(),
             mute: None,
+            households: JoinSet::new(),
             done: Done::default(),
         })
     }
 
-    /// What happens in one second.
+    /// What begins in one second.
     async fn second(&mut self) -> Result<()> {
         self.second += 1;
         self.hostile().await?;
+        self.live()?;
         match self.second % 60 {
             5 | 20 | 35 | 50 => self.burst().await?,
             8 | 28 | 48 => self.reset()?,
@@ -281,6 +297,19 @@ impl Load {
             .is_some_and(|(_, since)| self.second > since + 25)
         {
             self.mute = None;
+        }
+        Ok(())
+    }
+
+    /// Households begin, and those that are over were as they should be.
+    fn live(&mut self) -> Result<()> {
+        for _ in 0..HOUSEHOLDS {
+            self.done.households += 1;
+            let (relay, number) = (self.stage.relay.addr, self.done.households);
+            self.households.spawn(household::live(relay, number));
+        }
+        while let Some(over) = self.households.try_join_next() {
+            over??;
         }
         Ok(())
     }
@@ -365,7 +394,10 @@ impl Load {
         self.town.daemons[0].peer()?.tell(flood).await
     }
 
-    async fn finish(self) -> Result<String> {
+    async fn finish(mut self) -> Result<String> {
+        while let Some(over) = self.households.join_next().await {
+            over??;
+        }
         drop((self.half, self.mute));
         self.stage.finish(self.town).await
     }
