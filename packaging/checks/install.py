@@ -87,6 +87,13 @@ def completions_and_manual():
     return len(pages)
 
 
+def checked(user, cache):
+    """What an administrator asks before the first start: certificates of its own, in the directory of the service."""
+    command = ["/usr/bin/pyrycode-relay", "check-config", "--domain=relay.example.com", f"--cert-cache={cache}"]
+    done = subprocess.run(command, env={}, preexec_fn=become(user, root), capture_output=True, text=True)
+    must(done.returncode == 0, f"check-config ends with {done.returncode}: {done.stdout}{done.stderr}")
+
+
 def serve():
     """Starts the service as its unit says, with the settings as they were installed."""
     service = unit(root / "usr/lib/systemd/system/pyrycode-relay.service")
@@ -94,7 +101,7 @@ def serve():
     user = int(account().pw_uid)
     for name in service["StateDirectory"]:
         state = root / "var/lib" / name
-        state.mkdir()
+        checked(user, f"/var/lib/{name}/certs")
         state.chmod(int(service["StateDirectoryMode"][0], 8))
         os.chown(state, user, user)
     environment = {name: value for line in service["Environment"] for name, value in pairs(line).items()}

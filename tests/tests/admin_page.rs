@@ -140,7 +140,7 @@ async fn it_shows_what_happens_live() {
         return;
     };
     tokio::select! {
-        () = scenario.ends(7) => {}
+        () = scenario.ends(8) => {}
         () = traffic(&mut daemon, &mut phones) => {}
     }
 }
@@ -239,7 +239,7 @@ async fn it_survives_a_restart_of_the_relay() {
     let relay = launch(admin, &[]).start().await;
     let _daemon = relay.daemon("home").await;
     scenario.done(step).await;
-    scenario.ends(2).await;
+    scenario.ends(3).await;
 }
 
 #[tokio::test]

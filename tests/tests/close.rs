@@ -190,6 +190,37 @@ async fn a_fin_behind_the_last_word_does_not_hide_the_close() {
     }
 }
 
+/// Nor a close that its daemon has asked for, behind what is queued.
+#[tokio::test]
+async fn a_fin_does_not_hide_a_directive_that_waits() {
+    let relay = Relay::start(&["--control-timeout", "60s", "--write-timeout", "60s"]).await;
+    let queued = "pyrycode_relay_queue_bytes";
+    let mut daemon = relay.daemon("home").await;
+    let mut phone = relay.raw_phone("home", Some(4096)).await;
+    phone.send(&frame(1)).await;
+    let conn_id = daemon.expect_frame(&frame(1)).await;
+    // More than the kernels take.
+    while relay.metric(queued).await == Some(0.0) {
+        daemon.send_to(&conn_id, &json_of(200_000));
+        daemon.expect_alive().await;
+    }
+    daemon.close_phone(&conn_id, Some(&frame(2)), 4401);
+    daemon.expect_alive().await;
+    phone.half_close().await;
+    let last = loop {
+        let message = phone.recv().await;
+        assert_eq!(message.first, op::TEXT);
+        if message.payload.len() < 100_000 {
+            break message;
+        }
+    };
+    assert_eq!(last.payload, frame(2).into_bytes());
+    assert_eq!(phone.close_frame().await.0, 4401);
+    phone.expect_end().await;
+    daemon.expect_silence().await;
+    relay.expect_counts(1, 0).await;
+}
+
 /// The daemon said so first, and hears of no other end: it is not what the phone does wrong while that waits that counts.
 #[tokio::test]
 async fn a_directive_that_waits_is_not_overtaken_by_a_fault_of_the_phone() {
@@ -219,6 +250,35 @@ async fn a_directive_that_waits_is_not_overtaken_by_a_fault_of_the_phone() {
     };
     assert_eq!(last.payload, frame(2).into_bytes());
     phone.expect_close(4401, "").await;
+    daemon.expect_silence().await;
+    relay.expect_counts(1, 0).await;
+}
+
+/// Nor by the Close for it, where the directive's code is one that no Close may carry.
+#[tokio::test]
+async fn a_directive_that_waits_without_a_close_is_not_overtaken_either() {
+    let relay = Relay::start(&["--control-timeout", "60s", "--write-timeout", "60s"]).await;
+    let queued = "pyrycode_relay_queue_bytes";
+    let mut daemon = relay.daemon("home").await;
+    let mut phone = relay.raw_phone("home", Some(4096)).await;
+    phone.send(&frame(1)).await;
+    let conn_id = daemon.expect_frame(&frame(1)).await;
+    while relay.metric(queued).await < Some(1_000_000.0) {
+        daemon.send_to(&conn_id, &json_of(200_000));
+        daemon.expect_alive().await;
+    }
+    daemon.close_phone(&conn_id, Some(&frame(2)), 999);
+    daemon.expect_alive().await;
+    phone.write(&masked(op::TEXT, b"no JSON")).await.unwrap();
+    let fields = [("conn_id", &*conn_id)];
+    relay.log.wait("phone_forwarder_marshal_err", &fields).await;
+    // The end may be a reset: what it said was not all read.
+    let mut last = Vec::new();
+    while let Ok(Some(message)) = phone.read().await {
+        assert_ne!(message.first, op::CLOSE, "{message:?}");
+        last = message.payload;
+    }
+    assert!(!last.is_empty());
     daemon.expect_silence().await;
     relay.expect_counts(1, 0).await;
 }

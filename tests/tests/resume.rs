@@ -1,6 +1,6 @@
 //! A daemon that proves by `x-pyrycode-instance` that it is the same process keeps its phones.
 
-use relay_tests::{DAEMON_HEADERS, Daemon, Headers, Phone, Relay, frame, masked, op};
+use relay_tests::{DAEMON_HEADERS, Daemon, Headers, Phone, Relay, frame, json_of, masked, op};
 
 const HOME: Headers<'static> = &[("x-pyrycode-instance", "instance-of-home-1")];
 const OTHER: Headers<'static> = &[("x-pyrycode-instance", "instance-of-home-2")];
@@ -168,6 +168,43 @@ async fn any_other_claim_evicts() {
         daemon.expect_silence().await;
         relay.expect_counts(1, 1).await;
     }
+}
+
+/// A frame that is too large to be parked waits with its phone, and counts like what is half received.
+#[tokio::test]
+async fn a_large_frame_in_an_outage_is_in_the_budget() {
+    let relay = Relay::start(&[]).await;
+    let (phone, conn_id) = away(&relay, HOME).await;
+    let queued = "pyrycode_relay_queue_bytes";
+    relay.expect_metric(queued, 0.0).await;
+    let large = json_of(200_000);
+    phone.send(&large);
+    relay.log.wait("phone_parked", &[]).await;
+    assert!(relay.metric(queued).await > Some(100_000.0));
+    let mut daemon = relay.daemon_with("home", HOME).await;
+    daemon.expect_frame_from(&conn_id, &large).await;
+    relay.expect_metric(queued, 0.0).await;
+
+    // Nor may it wait where there is no room for it.
+    let relay = Relay::start(&["--queue-bytes", "1048576"]).await;
+    let mut phones = Vec::new();
+    let mut daemon = relay.daemon_with("home", HOME).await;
+    for _ in 0..8 {
+        let mut phone = relay.phone("home").await;
+        daemon.hear(&mut phone).await;
+        phones.push(phone);
+    }
+    leave(&relay, daemon, 1).await;
+    for phone in &phones {
+        phone.send(&json_of(250_000));
+    }
+    relay
+        .log
+        .wait(
+            "phone_forwarder_read_end",
+            &[("err", "closed by the relay: overloaded")],
+        )
+        .await;
 }
 
 #[tokio::test]

@@ -121,6 +121,34 @@ async fn the_watchdog_is_fed_in_half_its_time() {
     );
 }
 
+/// Who fills the relay must not get it killed, and everybody with it.
+#[tokio::test]
+async fn the_watchdog_is_fed_without_descriptors() {
+    let manager = Manager::new();
+    let limit = ["prlimit".to_owned(), "--nofile=96:96".to_owned()];
+    let launch = Launch::new(&["--max-connections", "500"])
+        .args(&["--rate-burst", "0", "--connect-burst", "0"])
+        .env("WATCHDOG_USEC", "400000")
+        .through(&limit);
+    let relay = manager.watches(launch).spawn();
+    manager.wait("READY=1").await;
+    let mut crowd = Vec::new();
+    while relay.log.count("accept_failed", &[]) == 0 {
+        let id = format!("crowd-{}", crowd.len());
+        let dial = relay.try_daemon(&id, &[]);
+        // The last ones are not answered: nobody accepts them.
+        if let Ok(dialled) = tokio::time::timeout(Duration::from_millis(500), dial).await {
+            crowd.push(dialled.unwrap());
+        }
+    }
+    // What was under way before that.
+    while manager.socket.try_recv(&mut [0; 4096]).is_ok() {}
+    for _ in 0..5 {
+        manager.wait("WATCHDOG=1").await;
+    }
+    assert_eq!(relay.log.count("accept_failed", &[]), 1);
+}
+
 /// Nobody asked for proofs of life; or another process was asked for them.
 #[tokio::test]
 async fn without_a_watchdog_it_is_not_fed() {

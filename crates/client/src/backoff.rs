@@ -60,7 +60,9 @@ impl Ladder {
         };
         let spread = f64::from(self.spread_percent.min(100)) / 100.0;
         let place = f64::from(random) / f64::from(u32::MAX) * 2.0 - 1.0;
-        step.mul_f64(1.0 + spread * place)
+        let wait_s = step.as_secs_f64() * (1.0 + spread * place);
+        // What fails is too long: no factor here is negative.
+        Duration::try_from_secs_f64(wait_s).unwrap_or(Duration::MAX)
     }
 }
 
@@ -188,6 +190,17 @@ mod tests {
             ..Ladder::default()
         };
         assert_eq!(ladder.wait(3, 7), Duration::ZERO);
+    }
+
+    #[test]
+    fn the_longest_wait_is_one() {
+        let never = Ladder::fixed(Duration::MAX);
+        assert_eq!(never.wait(1, MIDDLE), Duration::MAX);
+        let spread = Ladder {
+            spread_percent: 20,
+            ..never
+        };
+        assert_eq!(spread.wait(1, u32::MAX), Duration::MAX);
     }
 
     #[test]

@@ -12,6 +12,9 @@ use crate::link::{BuildError, Link, Raw, SendError, Sender, Setup, Stop, check_j
 use crate::policy::{App, CONFLICT_LIMIT, Verdict};
 use crate::socket::{ConnectError, Options};
 
+/// From a phone it is a frame like any other; from a daemon it stands for no frame.
+const NULL: &[u8] = b"null";
+
 /// What a daemon learns from its link.
 #[derive(Debug)]
 pub enum DaemonEvent {
@@ -196,7 +199,7 @@ pub struct DaemonSender {
 }
 
 impl DaemonSender {
-    /// Sends `frame`, one JSON value, to the phone `conn_id`. A phone that is gone meanwhile is not an error:
+    /// Sends `frame`, one JSON value but `null`, to the phone `conn_id`. A phone that is gone meanwhile is not an error:
     /// the relay drops the frame. Waits only while the link has plenty to write. Cancel-safe:
     /// a message is taken whole or not at all. Taken means queued, not delivered.
     ///
@@ -206,7 +209,7 @@ impl DaemonSender {
         send(&self.sender, conn_id, frame).await
     }
 
-    /// Asks the relay to deliver `frame`, if there is one, and then to close the phone with `code`.
+    /// Asks the relay to deliver `frame`, if there is one (`null` is none), and then to close the phone with `code`.
     /// No [`DaemonEvent::PhoneGone`] follows. Cancel-safe as [`send`](Self::send).
     ///
     /// # Errors
@@ -223,6 +226,10 @@ impl DaemonSender {
 
 async fn send(sender: &Sender, conn_id: &str, frame: &[u8]) -> Result<(), SendError> {
     check_json(frame)?;
+    if frame.trim_ascii() == NULL {
+        let why = "a daemon's null means that there is no frame";
+        return Err(SendError::NotJson(why.to_owned()));
+    }
     let prefix = envelope::prefix(conn_id);
     sender
         .send([&prefix, frame, envelope::SUFFIX].concat())
@@ -236,7 +243,7 @@ async fn close_phone(
     code: u16,
 ) -> Result<(), SendError> {
     // The real daemon's encoder always has a `frame` key.
-    let frame = frame.unwrap_or(b"null");
+    let frame = frame.unwrap_or(NULL);
     check_json(frame)?;
     let prefix = envelope::prefix(conn_id);
     let end = format!(r#","close_code":{code}}}"#);
@@ -257,9 +264,27 @@ fn read_envelope(message: &[u8]) -> DaemonEvent {
         Ok(Directive::PushWake(_)) => DaemonEvent::Malformed {
             why: "a push wake is nothing a relay sends".to_owned(),
         },
-        Err(error) => DaemonEvent::Malformed {
-            why: error.to_string(),
+        Err(error) => match null_from(message) {
+            Some(conn_id) => DaemonEvent::Frame {
+                conn_id,
+                frame: NULL.to_vec(),
+            },
+            None => DaemonEvent::Malformed {
+                why: error.to_string(),
+            },
         },
+    }
+}
+
+/// The phone whose frame is `null`, which [`envelope::parse`] takes for absent. In a relay's envelope the frame comes last.
+fn null_from(message: &[u8]) -> Option<String> {
+    let members = message.trim_ascii_end().strip_suffix(envelope::SUFFIX)?;
+    let before_null = members.trim_ascii_end().strip_suffix(NULL)?;
+    // With any other value in its place there is a frame, if the frame it was.
+    let filled = [before_null, b"0", envelope::SUFFIX].concat();
+    match envelope::parse(&filled) {
+        Ok(Directive::Frame { conn_id, .. }) => Some(conn_id.into_owned()),
+        _ => None,
     }
 }
 

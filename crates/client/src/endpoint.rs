@@ -90,10 +90,11 @@ impl Endpoint {
     }
 
     /// The same relay with `path`, unless the URL named a path of its own: that one is kept as it is.
+    /// The URL's query stays in either case.
     #[must_use]
     pub fn or_path(mut self, path: &str) -> Self {
-        if self.path == "/" {
-            path.clone_into(&mut self.path);
+        if self.path == "/" || self.path.starts_with("/?") {
+            self.path.replace_range(..1, path);
         }
         self
     }
@@ -198,6 +199,8 @@ mod tests {
     fn a_path_of_its_own_is_kept() {
         let plain = Endpoint::parse("ws://host/").unwrap();
         assert_eq!(plain.clone().or_path(SERVER_PATH).path, SERVER_PATH);
+        let query = Endpoint::parse("ws://host?x=1").unwrap();
+        assert_eq!(query.or_path(SERVER_PATH).path, "/v1/server?x=1");
         let own = Endpoint::parse("ws://host/v2/server").unwrap();
         assert_eq!(own.clone().or_path(SERVER_PATH).path, "/v2/server");
         assert_eq!(own.with_path(CLIENT_PATH).path, CLIENT_PATH);

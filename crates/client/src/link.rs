@@ -42,7 +42,8 @@ pub enum SendError {
     /// kept for the next one: its peers know nothing of this one's sessions.
     #[error("the link is not connected")]
     NotConnected,
-    /// The frame is not one JSON value in UTF-8; the relay would end the connection or drop the message.
+    /// The frame is not one JSON value in UTF-8, or it is a daemon's `null`, which means that there is no frame; the
+    /// relay would end the connection or drop the message.
     #[error("the frame is not JSON: {0}")]
     NotJson(String),
 }
@@ -185,7 +186,7 @@ impl Sender {
 /// Refuses what a relay would refuse.
 pub(crate) fn check_json(frame: &[u8]) -> Result<(), SendError> {
     std::str::from_utf8(frame).map_err(|error| SendError::NotJson(error.to_string()))?;
-    json::validate(frame).map_err(|error| SendError::NotJson(error.to_string()))
+    json::validate_member(frame).map_err(|error| SendError::NotJson(error.to_string()))
 }
 
 #[derive(Debug)]

@@ -15,7 +15,7 @@ use relay_proto::ws::{self, Control, Decoder, Event, Limits, Role, Utf8};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::mpsc;
-use tokio::task::JoinHandle;
+use tokio::task::{JoinHandle, JoinSet};
 
 use crate::endpoint::SERVER_PATH;
 
@@ -231,7 +231,7 @@ async fn read_head(stream: &mut TcpStream) -> io::Result<(String, Vec<u8>)> {
 /// A working relay for one process: daemons, phones, frames, close directives and close notices.
 ///
 /// A phone without a daemon is closed with 4404, a second daemon of one server-id with 4409. Ends when
-/// dropped.
+/// dropped, and with it all its connections, without a close frame.
 #[derive(Debug)]
 pub struct Router {
     url: String,
@@ -248,10 +248,13 @@ impl Router {
         let url = script.url();
         let task = tokio::spawn(async move {
             let slots = Slots::default();
+            // Owned by this task, so that the connections end with it.
+            let mut served = JoinSet::new();
             let mut phones = 0_u32;
             while let Ok(stream) = script.accept_tcp().await {
+                while served.try_join_next().is_some() {}
                 phones += 1;
-                tokio::spawn(slots.clone().serve(stream, phones));
+                served.spawn(slots.clone().serve(stream, phones));
             }
         });
         Ok(Self { url, task })
@@ -332,7 +335,9 @@ impl Slots {
                 Some(Seen::Pong(_)) => {}
                 Some(Seen::Close(sent)) => {
                     code = sent.unwrap_or(1005);
-                    let _ = peer.send_control(Control::Close, &code.to_be_bytes()).await;
+                    // No code is answered by none: 1005 never goes over the wire (RFC 6455 §7.4.1).
+                    let answer = sent.map_or(vec![], |code| code.to_be_bytes().to_vec());
+                    let _ = peer.send_control(Control::Close, &answer).await;
                     break;
                 }
                 None => break,

@@ -69,6 +69,11 @@ impl<B: Budget> Share<B> {
         covered
     }
 
+    /// What the queue may hold without drawing more.
+    pub(crate) const fn covered_bytes(&self) -> usize {
+        self.drawn_bytes + QUEUE_FREE_BYTES
+    }
+
     /// Gives back what a queue of `queued_bytes` is far from needing: all when half of its own bytes are free again,
     /// and all but one step before that. So a queue that hovers about a boundary doesn't draw and give back in turns.
     pub(crate) fn settle(&mut self, queued_bytes: usize) {

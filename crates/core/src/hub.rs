@@ -147,6 +147,7 @@ impl Hub {
         let mut cx = Context {
             now,
             policy: &self.policy,
+            may_wait: self.counts.grace < self.policy.grace_slots,
             boot_park_until: self.boot_park_until,
             server,
             out,

@@ -28,6 +28,10 @@ pub const QUEUE_STEP_BYTES: usize = 64 * 1024;
 /// in time: some 60 notices. The whole would keep a budget busy with bytes that are nearly never used.
 pub const QUEUE_SPARE_BYTES: usize = 8 * 1024;
 
+/// What a binary's outbox leaves free for close notices, in bytes, and what notices may take up beyond the common budget:
+/// some ten thousand of them.
+pub const NOTICE_BYTES: usize = 1024 * 1024;
+
 /// What one parked phone may have waiting, in bytes. A handshake's first message is far below 1 KiB; the rest is
 /// room for a client that doesn't wait for its answer.
 pub const PARK_PHONE_BYTES: usize = 65_536;

@@ -61,13 +61,19 @@ impl<T, B: Budget> Outbox<T, B> {
     }
 
     /// As [`push`](Self::push), for an item that is not refused because others use up the common budget. Such items must
-    /// be few and small: what is charged for them may not be covered.
+    /// be few and small: [`limits::NOTICE_BYTES`] of what is charged need not be covered.
     ///
     /// # Errors
-    /// As [`push`](Self::push), of the outbox's own budget.
+    /// As [`push`](Self::push), if that is not enough.
     pub fn push_exempt(&mut self, item: T, bytes: usize) -> Result<(), Overflow> {
-        let has_room = self.has_room(bytes, 0) || self.fits(bytes, 0);
+        let has_room = self.has_room(bytes, 0) || self.is_exempt(bytes);
         self.queue(item, bytes, has_room)
+    }
+
+    fn is_exempt(&self, bytes: usize) -> bool {
+        let charged_bytes = self.charged_with(bytes).saturating_add(self.held_bytes());
+        let uncovered_bytes = charged_bytes.saturating_sub(self.share.covered_bytes());
+        self.fits(bytes, 0) && uncovered_bytes <= limits::NOTICE_BYTES
     }
 
     fn queue(&mut self, item: T, bytes: usize, has_room: bool) -> Result<(), Overflow> {

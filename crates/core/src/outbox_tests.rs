@@ -362,3 +362,16 @@ fn an_exempt_item_needs_room_in_its_own_queue_only() {
         Err(Overflow::First)
     );
 }
+
+/// Else a binary that takes a notice now and then would have its whole outbox full of what nobody covers.
+#[test]
+fn what_is_exempt_is_bounded() {
+    let budget = Counted::new(0);
+    let mut outbox = Outbox::new(64 * limits::NOTICE_BYTES, &budget);
+    let cost = 1_000 + limits::OUTBOX_ITEM_BYTES;
+    let most = (limits::NOTICE_BYTES + limits::QUEUE_FREE_BYTES) / cost;
+    for _ in 0..most {
+        assert_eq!(outbox.push_exempt((), 1_000), Ok(()));
+    }
+    assert_eq!(outbox.push_exempt((), 1_000), Err(Overflow::First));
+}

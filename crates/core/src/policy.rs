@@ -7,6 +7,9 @@ use crate::limits;
 pub struct Policy {
     /// How long a slot waits for its binary to come back.
     pub grace_ms: u64,
+    /// How many slots wait at a time; further ones don't. As many as there may be connections are never too many for
+    /// binaries that come back: only who claims one server-id after the other gets there.
+    pub grace_slots: usize,
     /// How long a holder may take to answer a probe before the claimant takes over.
     pub probe_timeout_ms: u64,
     /// How long the path to the holder may acknowledge nothing before the claimant takes over.
@@ -29,6 +32,7 @@ impl Default for Policy {
     fn default() -> Self {
         Self {
             grace_ms: 30_000,
+            grace_slots: usize::MAX,
             probe_timeout_ms: 10_000,
             probe_dead_path_ms: 2_000,
             park_ms: 8_000,

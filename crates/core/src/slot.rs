@@ -231,6 +231,8 @@ pub type Effects = Vec<(ServerId, Effect)>;
 pub(crate) struct Context<'a> {
     pub(crate) now: Millis,
     pub(crate) policy: &'a Policy,
+    /// For its binary to come back: there are not too many that do.
+    pub(crate) may_wait: bool,
     pub(crate) boot_park_until: Millis,
     pub(crate) server: &'a ServerId,
     pub(crate) out: &'a mut Effects,

@@ -266,8 +266,9 @@ impl Retries {
 
     /// When to try again after `status`; None: it is over.
     ///
-    /// `retry_after_ms` is what the answer asks for, if it does. Otherwise the wait is a back-off between its half
-    /// and its whole, as `random` says, so that refused senders don't come back together.
+    /// `retry_after_ms` is what the answer asks for, if it does. Otherwise a 5xx is tried again after a back-off between
+    /// its half and its whole, as `random` says, so that refused senders don't come back together; and a 429 isn't:
+    /// where FCM names no time, it asks for a minute at least.
     pub fn next(
         &mut self,
         now: Millis,
@@ -275,13 +276,14 @@ impl Retries {
         retry_after_ms: Option<u64>,
         random: u32,
     ) -> Option<Millis> {
-        let transient = status == 429 || (500..=599).contains(&status);
-        if !transient || self.made >= RETRIES {
-            return None;
-        }
         let half_ms = (BACKOFF_MS << self.made) / 2;
         let backoff_ms = half_ms + u64::from(random) % (half_ms + 1);
-        let at = now.plus(retry_after_ms.unwrap_or(backoff_ms));
+        let wait_ms = match status {
+            429 => retry_after_ms,
+            500..=599 => Some(retry_after_ms.unwrap_or(backoff_ms)),
+            _ => None,
+        };
+        let at = now.plus(wait_ms.filter(|_| self.made < RETRIES)?);
         if at >= self.deadline {
             return None;
         }

@@ -57,11 +57,11 @@ impl Accept {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{}", self.explain())]
 pub enum Refusal {
-    /// Older than HTTP/1.1: 426.
+    /// Older than HTTP/1.1: 426, with the same headers as the next.
     HttpVersion,
     /// Not an upgrade to WebSocket: 426 with `Connection: Upgrade` and `Upgrade: websocket`.
     NotUpgrade,
-    /// Not a GET: 405.
+    /// Not a GET: 405 with `Allow: GET`.
     Method,
     /// Not version 13: 400 with `Sec-WebSocket-Version: 13`.
     Version,
@@ -87,7 +87,10 @@ impl Refusal {
     /// The headers to answer with, beyond the usual ones.
     pub fn headers(&self) -> &'static [(&'static str, &'static str)] {
         match self {
-            Self::NotUpgrade => &[("connection", "Upgrade"), ("upgrade", "websocket")],
+            Self::HttpVersion | Self::NotUpgrade => {
+                &[("connection", "Upgrade"), ("upgrade", "websocket")]
+            }
+            Self::Method => &[("allow", "GET")],
             Self::Version => &[("sec-websocket-version", "13")],
             _ => &[],
         }
@@ -206,6 +209,12 @@ mod tests {
         let expect = |r: &Request<'_>, refusal: Refusal, status| {
             assert_eq!(check(r), Err(refusal));
             assert_eq!(refusal.status(), status);
+            // RFC 9110, sections 15.5.6 and 15.5.22.
+            let has = |name| refusal.headers().iter().any(|(n, _)| *n == name);
+            assert_eq!(
+                (has("allow"), has("upgrade")),
+                (status == 405, status == 426)
+            );
         };
         expect(&r, Refusal::HttpVersion, 426);
         r.http_1_1 = true;

@@ -16,6 +16,10 @@ pub const INSTANCE: &str = "x-pyrycode-instance";
 /// Must be present on both endpoints.
 pub const USER_AGENT: &str = "user-agent";
 
+/// A longer server-id or instance is refused, and what else a peer says of itself is cut there. Every connection and slot
+/// has copies, and every envelope; the server-ids that exist have 36 bytes (a UUID).
+pub const NAME_BYTES: usize = 256;
+
 /// What a binary said in its upgrade request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BinaryHello {
@@ -58,7 +62,8 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// A required header is absent or empty, or a server-id isn't text: the request gets a 400 without a body.
+/// A required header is absent or empty, or one isn't text where it must be, or too long: the request gets a 400 without a
+/// body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("header {0} is missing or unusable")]
 pub struct UnusableHeader(pub &'static str);
@@ -69,18 +74,21 @@ pub struct UnusableHeader(pub &'static str);
 /// that different ones stay different; elsewhere bytes that aren't become U+FFFD.
 ///
 /// # Errors
-/// [`UnusableHeader`] names the first of server, version, user-agent that is missing, or the server.
+/// [`UnusableHeader`] names the first of server, version, user-agent that is missing, or the server or the instance.
 pub fn binary_hello<'a>(
     get: impl Fn(&str) -> Option<&'a [u8]>,
 ) -> Result<BinaryHello, UnusableHeader> {
     let server_id = server_id(&get)?;
     let version = text(required(&get, VERSION)?);
     required(&get, USER_AGENT)?;
-    let instance = present(&get, INSTANCE).map(|value| Secret(value.to_vec()));
+    let instance = present(&get, INSTANCE);
+    if instance.is_some_and(|value| value.len() > NAME_BYTES) {
+        return Err(UnusableHeader(INSTANCE));
+    }
     Ok(BinaryHello {
         server_id,
         version,
-        instance,
+        instance: instance.map(|value| Secret(value.to_vec())),
     })
 }
 
@@ -102,8 +110,10 @@ pub fn phone_hello<'a>(
 }
 
 fn server_id<'a>(get: &impl Fn(&str) -> Option<&'a [u8]>) -> Result<String, UnusableHeader> {
-    let id = std::str::from_utf8(required(get, SERVER)?);
-    id.map(str::to_owned).map_err(|_| UnusableHeader(SERVER))
+    match std::str::from_utf8(required(get, SERVER)?) {
+        Ok(id) if id.len() <= NAME_BYTES => Ok(id.to_owned()),
+        _ => Err(UnusableHeader(SERVER)),
+    }
 }
 
 fn required<'a>(
@@ -117,8 +127,10 @@ fn present<'a>(get: &impl Fn(&str) -> Option<&'a [u8]>, name: &str) -> Option<&'
     get(name).map(trim_blanks).filter(|value| !value.is_empty())
 }
 
+/// What somebody says of itself, as far as it is kept.
 fn text(value: &[u8]) -> String {
-    String::from_utf8_lossy(value).into_owned()
+    let kept = value.get(..NAME_BYTES).unwrap_or(value);
+    String::from_utf8_lossy(kept).into_owned()
 }
 
 /// Without the spaces and tabs at both ends (the optional whitespace of RFC 9110 §5.6.3).
@@ -199,6 +211,22 @@ mod tests {
             device_name: "P\u{fffd}8".into(),
         };
         assert_eq!(phone_hello(lookup(pairs)), Ok(named));
+    }
+
+    #[test]
+    fn names_are_bounded() {
+        let more = &[b'n'; NAME_BYTES + 1][..];
+        let most = &more[1..];
+        let with = |at: usize, value| {
+            let mut pairs = BINARY.to_vec();
+            pairs[at].1 = value;
+            binary_hello(lookup(&pairs))
+        };
+        assert_eq!(with(0, most).unwrap().server_id.as_bytes(), most);
+        assert_eq!(with(0, more), Err(UnusableHeader(SERVER)));
+        assert_eq!(with(3, most).unwrap().instance, Some(Secret(most.to_vec())));
+        assert_eq!(with(3, more), Err(UnusableHeader(INSTANCE)));
+        assert_eq!(with(1, more).unwrap().version.as_bytes(), most);
     }
 
     /// With U+FFFD for what isn't, different ones would be one slot.

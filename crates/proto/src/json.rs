@@ -57,6 +57,17 @@ pub fn validate(bytes: &[u8]) -> Result<(), JsonError> {
     scanner.end()
 }
 
+/// As [`validate`], for what becomes a member of an object, as a frame does of its envelope: that object counts as a
+/// level, or whoever reads it would find it nested too deep.
+///
+/// # Errors
+/// The first thing that is wrong.
+pub fn validate_member(bytes: &[u8]) -> Result<(), JsonError> {
+    let mut scanner = Scanner::new(bytes);
+    scanner.member_value()?;
+    scanner.end()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -174,6 +185,15 @@ mod tests {
         assert_eq!(nested("[{\"a\":[", "]]}", 1000).unwrap_err().kind, Byte);
         // What overflows the stack of validators that recurse.
         assert_eq!(validate(&b"[".repeat(1 << 18)).unwrap_err().kind, Depth);
+    }
+
+    #[test]
+    fn the_object_around_a_member_counts_as_a_level() {
+        let nested = |depth: usize| ["[".repeat(depth), "]".repeat(depth)].concat();
+        assert_eq!(validate_member(nested(MAX_DEPTH - 1).as_bytes()), Ok(()));
+        let too_deep = validate_member(nested(MAX_DEPTH).as_bytes());
+        assert_eq!(too_deep.unwrap_err().kind, Depth);
+        assert_eq!(validate_member(b"1 2").unwrap_err().kind, Trailing);
     }
 
     #[test]

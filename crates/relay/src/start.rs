@@ -21,6 +21,7 @@ use crate::router::Router;
 use crate::server::{AdminPage, Relay, StartError};
 use hyper::Request;
 use hyper::body::Incoming;
+use relay_core::Policy;
 use std::fmt::Display;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -108,6 +109,11 @@ impl Parts {
         fcm: Option<Fcm>,
     ) -> Self {
         let max_connections = max_connections(&config, machine);
+        let policy = Policy {
+            grace_slots: max_connections,
+            ..config.policy.clone()
+        };
+        let config = Config { policy, ..config };
         let router = Arc::new(Router::new(config, machine, clock, log, fcm));
         let gate = Arc::new(Gate::new(&router.config, max_connections));
         let room = Room::of(&router.config, machine, &gate);

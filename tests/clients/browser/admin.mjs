@@ -15,6 +15,9 @@ async function busiest(admin) {
   await admin.until('the phones', () => document.querySelector('#phones tr'));
 }
 
+/** What just happened, newest first. */
+const listed = (admin) => admin.page.evaluate(() => [...document.querySelectorAll('#recent li')].map((li) => li.textContent));
+
 const scenarios = {
   /** Traffic flows meanwhile: one daemon, two phones. */
   async live(browser) {
@@ -48,6 +51,21 @@ const scenarios = {
     await admin.until('the slot is listed', () => document.querySelectorAll('#slots tr').length === 1);
     await admin.until('its claim is among what just happened', () => /server_claimed|claimed/.test(document.querySelector('#recent').textContent));
     const slot = await admin.text('#slots a');
+    const shown = await listed(admin);
+    await admin.page.click('#pause');
+    await admin.page.evaluate(() => {
+      document.querySelector('#pause').textContent = 'until the stream begins anew';
+      for (const hidden of [true, false]) {
+        Object.defineProperty(document, 'hidden', { value: hidden, configurable: true });
+        document.dispatchEvent(new Event('visibilitychange'));
+      }
+    });
+    await admin.until('a new stream', () => !/until/.test(document.querySelector('#pause').textContent));
+    assert.deepEqual([await listed(admin), await admin.text('#pause')], [shown, 'Continue']);
+    await admin.page.click('#pause');
+    assert.deepEqual([await listed(admin), await admin.text('#pause')], [shown, 'Pause']);
+    ok('a list that is paused stays as it is when the stream begins anew');
+
     await admin.page.click('#slots a');
     await admin.until('two phones with bars', () => document.querySelectorAll('#phones tr').length === 2 && document.querySelectorAll('#phones .sizes rect:not(.none)').length >= 4);
     assert.equal(new URL(admin.page.url()).hash, '#/slot/' + slot);
@@ -238,6 +256,8 @@ const scenarios = {
     const admin = await Admin.open(browser, url);
     await admin.until('a sample', () => columns.t.length > 1);
     admin.expected.push(/net::ERR_|^failed:/);
+    await admin.page.click('#pause');
+    const shown = await listed(admin);
     await please('stop the relay');
     await admin.until('it is said to be gone', () => /^reconnecting/.test(document.querySelector('#link').textContent));
     await admin.until('a gap', () => Date.now() - columns.t.at(-1) > 2_600);
@@ -249,6 +269,13 @@ const scenarios = {
     assert.ok((await admin.page.evaluate(() => columns.t.length)) > samples, 'what was known is kept');
     await admin.until('the gap is left open', () => document.querySelector('.plot .line').getAttribute('d').match(/M/g).length === 2);
     ok('the page finds the relay again');
+    await admin.until('what happened meanwhile waits', () => /^Continue \(\d+ new\)$/.test(document.querySelector('#pause').textContent));
+    const news = parseInt((await admin.text('#pause')).slice('Continue ('.length), 10);
+    assert.deepEqual(await listed(admin), shown);
+    await admin.page.click('#pause');
+    const all = await listed(admin);
+    assert.deepEqual([all.length, all.slice(news)], [shown.length + news, shown]);
+    ok('what happened while the list was paused comes behind it, once');
     await admin.close();
   },
 

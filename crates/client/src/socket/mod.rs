@@ -17,17 +17,18 @@ use std::time::Duration;
 use relay_proto::ws::{self, Decoder, Event, Limits, Opcode, Role, Utf8};
 use tokio::io::{AsyncRead as _, AsyncWrite as _, ReadBuf};
 use tokio::net::TcpStream;
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, timeout, timeout_at};
 
 use self::output::Output;
 use self::stream::Stream;
 use crate::endpoint::Endpoint;
+use crate::keepalive::after;
 use crate::policy::App;
 
 /// Bytes taken from the socket at once; a relayed frame is at most about 87 KB and mostly far less.
 const READ_BYTES: usize = 16 * 1024;
 
-/// How long each part of a connection's life may take.
+/// How long each part of a connection's life may take. Over TLS, progress shows once for every 16 KiB.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Timeouts {
     /// From the name lookup to the 101. Default 15 s, as the mobile app has it.
@@ -190,6 +191,7 @@ pub struct Socket {
     input: Vec<u8>,
     taken: usize,
     output: Output,
+    /// All was written, and not yet flushed.
     must_flush: bool,
     blocked_since: Option<Instant>,
 }
@@ -280,13 +282,13 @@ impl Socket {
         Ok(self.output.ping(payload)?)
     }
 
-    /// Bytes taken but not yet handed to the operating system.
+    /// Bytes taken but not yet written to the stream. TLS may hold up to 16 KiB more.
     #[must_use]
     pub fn queued_bytes(&self) -> usize {
         self.output.len()
     }
 
-    /// Since when a write has made no progress; `None` if none is blocked.
+    /// Since when a write or a flush has made no progress; `None` if none is blocked.
     #[must_use]
     pub fn blocked_since(&self) -> Option<Instant> {
         self.blocked_since
@@ -333,28 +335,38 @@ impl Socket {
 
     /// Writes what waits, reading on. False: the connection is over, or takes nothing.
     async fn all_leaves(&mut self, answer: &mut Option<(Option<u16>, String)>) -> bool {
-        loop {
-            let before_bytes = self.queued_bytes();
-            if before_bytes == 0 {
-                return true;
-            }
-            match timeout(self.timeouts.close, self.drive(true, 1)).await {
+        let started = Instant::now();
+        // What arrives is no progress and must not put it off.
+        let given_up_at = |socket: &Self| {
+            let since = socket.blocked_since.map(|since| since.max(started));
+            after(since.unwrap_or_else(Instant::now), socket.timeouts.close)
+        };
+        while self.unsent() > 0 {
+            match timeout_at(given_up_at(self), self.drive(true, 1)).await {
                 Ok(Ok(Some(received))) => note_close(received, answer),
-                Ok(Ok(None)) => {}
-                Err(_) if self.queued_bytes() < before_bytes => {}
-                Ok(Err(_)) | Err(_) => return false,
+                Ok(Err(_)) => return false,
+                Ok(Ok(None)) | Err(_) => {}
+            }
+            if self.blocked_since.is_some() && given_up_at(self) <= Instant::now() {
+                return false;
             }
         }
+        true
+    }
+
+    /// What waits, in bytes; what is only to be flushed counts as one.
+    fn unsent(&self) -> usize {
+        self.queued_bytes() + usize::from(self.must_flush)
     }
 
     /// As [`recv`](Self::recv), or only the writing half of it when `read` is false. `None`: of `room` bytes or more that were
-    /// queued, fewer are left.
+    /// [unsent](Self::unsent), fewer are left.
     pub(crate) async fn drive(
         &mut self,
         read: bool,
         room: usize,
     ) -> Result<Option<Received>, SocketError> {
-        let was_full = self.queued_bytes() >= room;
+        let was_full = self.unsent() >= room;
         poll_fn(|cx| {
             let polled = match read {
                 true => self.poll_recv(cx).map_ok(Some),
@@ -364,7 +376,7 @@ impl Socket {
                 },
             };
             match polled {
-                Poll::Pending if was_full && self.queued_bytes() < room => Poll::Ready(Ok(None)),
+                Poll::Pending if was_full && self.unsent() < room => Poll::Ready(Ok(None)),
                 polled => polled,
             }
         })
@@ -439,29 +451,34 @@ impl Socket {
         }
     }
 
-    /// Writes what waits.
+    /// Writes what waits. A flush is seen to its end before anything more is written: a stream like TLS takes bytes while
+    /// nothing leaves, and that must not pass for progress.
     fn poll_write_out(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), SocketError>> {
         loop {
+            if self.must_flush {
+                let flushed = Pin::new(&mut self.stream).poll_flush(cx);
+                ready!(self.note_progress(flushed))?;
+                self.must_flush = false;
+            }
             let bytes = self.output.unwritten()?;
             if bytes.is_empty() {
-                break;
+                return Poll::Ready(Ok(()));
             }
-            let Poll::Ready(count) = Pin::new(&mut self.stream).poll_write(cx, bytes) else {
-                self.blocked_since.get_or_insert_with(Instant::now);
-                return Poll::Pending;
-            };
-            match count? {
+            let written = Pin::new(&mut self.stream).poll_write(cx, bytes);
+            match ready!(self.note_progress(written))? {
                 0 => return Poll::Ready(Err(io::Error::from(io::ErrorKind::WriteZero).into())),
                 count => self.output.wrote(count),
             }
-            self.blocked_since = None;
-            self.must_flush = true;
+            self.must_flush = self.output.unwritten()?.is_empty();
         }
-        if self.must_flush {
-            ready!(Pin::new(&mut self.stream).poll_flush(cx))?;
-            self.must_flush = false;
+    }
+
+    fn note_progress<T>(&mut self, polled: Poll<T>) -> Poll<T> {
+        match polled {
+            Poll::Pending => _ = self.blocked_since.get_or_insert_with(Instant::now),
+            Poll::Ready(_) => self.blocked_since = None,
         }
-        Poll::Ready(Ok(()))
+        polled
     }
 }
 

@@ -26,6 +26,11 @@ pub trait ByteStream: AsyncRead + AsyncWrite + Debug + Unpin + Send {}
 
 impl<T: AsyncRead + AsyncWrite + Debug + Unpin + Send> ByteStream for T {}
 
+/// What TLS takes before the network does, in bytes: one record. What it holds does not show as waiting, and its leaving
+/// shows only when all of it has left.
+#[cfg(feature = "tls")]
+const TLS_BYTES: usize = 16 * 1024;
+
 /// Whatever it is, it behaves the same from here on.
 #[derive(Debug)]
 pub(super) enum Stream {
@@ -51,7 +56,8 @@ impl Stream {
             None => default_tls()?,
         };
         let name = ServerName::try_from(host.to_owned()).map_err(io::Error::other)?;
-        let tls = TlsConnector::from(config).connect(name, tcp).await?;
+        let mut tls = TlsConnector::from(config).connect(name, tcp).await?;
+        tls.get_mut().1.set_buffer_limit(Some(TLS_BYTES));
         Ok(Self::Tls(Box::new(tls)))
     }
 }

@@ -2,7 +2,14 @@
 
 use super::eager;
 use relay_client::testing::Router;
-use relay_client::{DaemonEvent, DaemonLink, PhoneEvent, PhoneLink, Verdict};
+use relay_client::{
+    DaemonEvent, DaemonLink, Endpoint, Options, PhoneEvent, PhoneLink, SERVER_PATH, SendError,
+    Socket, Verdict,
+};
+use std::time::Duration;
+
+/// Far less than until a link finds out by its pings.
+const SOON: Duration = Duration::from_secs(10);
 
 async fn daemon(relay: &Router) -> DaemonLink {
     let builder = DaemonLink::builder(&relay.url(), "home").ladder(eager());
@@ -76,4 +83,46 @@ async fn the_router_tells_each_of_the_others_end() {
     let mut phone = phone(&relay).await;
     daemon.shutdown().await;
     assert_eq!(end(&mut phone).await, Some(4404));
+}
+
+#[tokio::test]
+async fn the_router_ends_with_all_its_connections() {
+    let relay = Router::start().await.unwrap();
+    let (mut daemon, mut phone) = (daemon(&relay).await, phone(&relay).await);
+    drop(relay);
+    let ended = async { (daemon.recv().await, end(&mut phone).await) };
+    let ended = tokio::time::timeout(SOON, ended).await;
+    let (daemon, code) = ended.expect("both are cut off");
+    assert!(matches!(
+        daemon,
+        Some(DaemonEvent::Disconnected { code: None, .. })
+    ));
+    assert_eq!(code, None);
+}
+
+#[tokio::test]
+async fn the_router_answers_an_empty_close_with_an_empty_one() {
+    let relay = Router::start().await.unwrap();
+    let endpoint = Endpoint::parse(&relay.url()).unwrap().or_path(SERVER_PATH);
+    let headers = [("x-pyrycode-server", "home")];
+    let options = Options::default();
+    let socket = Socket::connect(&endpoint, &headers, &options);
+    // A code that no close frame may carry.
+    let answer = socket.await.unwrap().close(1005, "").await;
+    assert_eq!(answer, Some((None, String::new())));
+}
+
+#[tokio::test]
+async fn null_is_a_frame_of_a_phone_and_none_of_a_daemon() {
+    let relay = Router::start().await.unwrap();
+    let (mut daemon, phone) = (daemon(&relay).await, phone(&relay).await);
+    for sent in ["null", " null\n"] {
+        phone.send(sent.as_bytes()).await.unwrap();
+        let Some(DaemonEvent::Frame { conn_id, frame }) = daemon.recv().await else {
+            panic!("no frame of {sent:?}")
+        };
+        assert_eq!(frame, b"null");
+        let refused = daemon.send(&conn_id, sent.as_bytes()).await;
+        assert!(matches!(refused, Err(SendError::NotJson(_))), "{refused:?}");
+    }
 }

@@ -170,7 +170,8 @@ impl Slot {
         if !live.claimants.is_empty() {
             return self.succeed(cx);
         }
-        let until = cx.now.plus(cx.policy.grace_ms);
+        let grace_ms = if cx.may_wait { cx.policy.grace_ms } else { 0 };
+        let until = cx.now.plus(grace_ms);
         let instance = live.instance.take();
         self.since = cx.now;
         self.tenure = Tenure::Grace(Grace {

@@ -3,7 +3,7 @@
 use crate::scene::*;
 use relay_core::Claim::{Fresh, Reclaim, Takeover};
 use relay_core::Effect::*;
-use relay_core::{Conn, Millis, Path, Policy};
+use relay_core::{Conn, Hub, Input, Millis, Path, Policy, ServerId};
 use relay_proto::close::Cause;
 
 #[test]
@@ -12,6 +12,29 @@ fn a_claim_of_an_empty_slot_takes_effect_at_once() {
     assert_eq!(scene.claim(A), [claimed(A, Fresh)]);
     assert_eq!(scene.hub.counts().binaries, 1);
     assert_eq!(scene.hub.deadline(), None);
+}
+
+/// Each other slot stays without an end to the wait: a server-id costs a dial, and would be kept for half a minute.
+#[test]
+fn only_so_many_slots_wait_for_their_binaries() {
+    let policy = Policy {
+        grace_slots: 1,
+        ..Policy::default()
+    };
+    let (mut hub, now) = (Hub::new(policy, Millis::ZERO), Millis(60_000));
+    let ids = ["a", "b"].map(ServerId::new);
+    for (server, conn) in ids.iter().zip([A, B]) {
+        let mut out = Vec::new();
+        let instance = None;
+        hub.step(now, server, Input::Claim { conn, instance }, &mut out);
+        hub.step(now, server, Input::BinaryGone { conn }, &mut out);
+    }
+    assert_eq!(hub.deadline(), Some(now));
+    let mut out = Vec::new();
+    hub.expire(now, &mut out);
+    assert_eq!(out, [(ids[1].clone(), GraceExpired)]);
+    assert_eq!(hub.counts().grace, 1);
+    assert_eq!(hub.deadline(), Some(now.plus(30_000)));
 }
 
 #[test]

@@ -67,7 +67,8 @@ impl ListenAddress {
         self.port
     }
 
-    /// The socket addresses it stands for, in the order in which binding is to be tried.
+    /// The socket addresses it stands for, in the order in which binding is to be tried: of a name, as in Go, those of
+    /// IPv4 first.
     pub async fn resolve(&self) -> std::io::Result<Vec<SocketAddr>> {
         if self.host.is_empty() {
             let any = [
@@ -76,10 +77,15 @@ impl ListenAddress {
             ];
             return Ok(any.map(|ip| SocketAddr::new(ip, self.port)).to_vec());
         }
-        Ok(tokio::net::lookup_host((self.host.as_str(), self.port))
-            .await?
-            .collect())
+        let found = tokio::net::lookup_host((self.host.as_str(), self.port)).await?;
+        Ok(ipv4_first(found))
     }
+}
+
+fn ipv4_first(found: impl Iterator<Item = SocketAddr>) -> Vec<SocketAddr> {
+    let mut found: Vec<_> = found.collect();
+    found.sort_by_key(SocketAddr::is_ipv6);
+    found
 }
 
 /// The address of the metrics listener: a loopback IP literal with a port; an empty text means none.
@@ -99,6 +105,15 @@ pub fn metrics_address(text: &str) -> Result<Option<SocketAddr>, AddressError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// `localhost` is often `::1` first, and proxies ask 127.0.0.1.
+    #[test]
+    fn a_name_is_bound_for_ipv4_where_it_has_that() {
+        let [six, four, other] =
+            ["[::1]:1", "127.0.0.1:1", "127.0.0.2:1"].map(|a| a.parse().unwrap());
+        let found = ipv4_first([six, four, other].into_iter());
+        assert_eq!(found, [four, other, six]);
+    }
 
     #[test]
     fn a_listen_address_needs_a_numeric_port() {

@@ -36,7 +36,8 @@ pub(crate) struct Permit {
 
 impl Gate {
     pub(crate) fn new(config: &Config, max_connections: usize) -> Self {
-        let refill_ms = 60_000 / u64::from(config.rate_per_minute.max(1));
+        // More than one in a millisecond is as good as that.
+        let refill_ms = 60_000 / u64::from(config.rate_per_minute.clamp(1, 60_000));
         let per_client = u32::try_from(config.max_connections_per_ip).unwrap_or(u32::MAX);
         Self {
             max_connections,
@@ -163,6 +164,22 @@ mod tests {
             enter(2_101, Endpoint::server, "2001:db8::2"),
             Some(Refused::Rate(_))
         ));
+    }
+
+    #[test]
+    fn a_high_rate_is_a_rate() {
+        let gate = gate(
+            Config {
+                rate_burst: 1,
+                rate_per_minute: 120_000,
+                ..Config::default()
+            },
+            100,
+        );
+        let enter = |now| gate.enter(Millis(now), Endpoint::server, client("192.0.2.1"));
+        assert!(enter(0).is_ok());
+        assert!(enter(0).is_err());
+        assert!(enter(1).is_ok());
     }
 
     #[test]

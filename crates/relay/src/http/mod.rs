@@ -23,6 +23,7 @@ use gate::{Gate, Permit, Refused};
 use http_body_util::Full;
 use hyper::body::{Bytes, Incoming};
 use hyper::header::{self, HeaderValue};
+use hyper::http::uri::Authority;
 use hyper::server::conn::http1;
 use hyper::service::Service;
 use hyper::{Request, Response, StatusCode, Version};
@@ -188,10 +189,7 @@ impl Service<Request<Incoming>> for Exchange {
 
 /// A connection that may become a WebSocket, or how the request is answered otherwise.
 fn route(site: &Arc<Site>, request: &Request<Incoming>, arrival: Arrival) -> Result<Agreed, Reply> {
-    // RFC 9112, section 3.2: proxies in front might go by another one.
-    let hosts = request.headers().get_all(header::HOST).iter().count();
-    let may_be_absent = request.version() < Version::HTTP_11;
-    if hosts > 1 || hosts == 0 && !may_be_absent {
+    if !has_valid_host(request) {
         let reply = contentless(StatusCode::BAD_REQUEST);
         return Err(refuse(site, Refusal::host, reply));
     }
@@ -205,6 +203,16 @@ fn route(site: &Arc<Site>, request: &Request<Incoming>, arrival: Arrival) -> Res
         "/v1/client" | "/v2/client" => websocket(site, request, Endpoint::client, arrival),
         path => Err(health(site, path)
             .unwrap_or_else(|| refuse(site, Refusal::not_found, plain::not_found()))),
+    }
+}
+
+/// RFC 9112, section 3.2: one that is a host, or empty. By another one proxies in front might go.
+fn has_valid_host(request: &Request<Incoming>) -> bool {
+    let mut hosts = request.headers().get_all(header::HOST).iter();
+    match (hosts.next(), hosts.next()) {
+        (None, _) => request.version() < Version::HTTP_11,
+        (Some(host), None) => host.is_empty() || Authority::try_from(host.as_bytes()).is_ok(),
+        (Some(_), Some(_)) => false,
     }
 }
 

@@ -117,7 +117,7 @@ events! {
     AcceptFailed Warn shown "accept_failed" [Err]
         "The system gives out no connection: usually there are no descriptors left.",
     LogLinesDropped Warn shown "log_lines_dropped" [Count]
-        "Standard error was read too slowly; so many lines are missing.",
+        "So many lines are missing: standard error was read too slowly, or a binary went on sending what goes nowhere, of which each has 20 lines and then one a second.",
     ConnectionsDropped Warn shown "connections_dropped" [Reason, Count, Remote]
         "Connections were dropped before they were answered; `remote` is the last of them, where one address is to blame: it has too many, or only `--trust-proxy` may connect.",
     Starting Info hidden "starting" [Version, Mode, Listen, MaxConnections, Domain, CertCache, HttpsProxyProtocol]

@@ -4,8 +4,14 @@ use crate::phase::{Phase, Phases};
 use listenfd::ListenFd;
 use relay_core::Counts;
 use sd_notify::NotifyState;
+use std::env;
+use std::ffi::OsStr;
+use std::fmt::Write as _;
 use std::io;
 use std::net::{IpAddr, TcpListener};
+use std::os::linux::net::SocketAddrExt as _;
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::time::Duration;
 
 /// Listening sockets that were handed to this process (`LISTEN_FDS`), not taken into use yet.
@@ -52,6 +58,7 @@ impl Inherited {
 /// `counts` goes through the registry, so a registry that is stuck stops the proofs.
 pub(crate) async fn report(phases: Phases, counts: impl Fn() -> Counts) {
     let mut changes = phases.subscribe();
+    let mut manager = Manager::default();
     // Twice as often as asked for, as sd_watchdog_enabled(3) recommends.
     let period = sd_notify::watchdog_enabled().map(|timeout| timeout / 2);
     let mut ticks = tokio::time::interval(
@@ -67,8 +74,11 @@ pub(crate) async fn report(phases: Phases, counts: impl Fn() -> Counts) {
         let status = format!("{phase}: {binaries} binaries, {phones} phones");
         let proves = period.is_some();
         // A manager that does not read makes the sender wait: this task, but no thread that serves peers.
-        let told = tokio::task::spawn_blocking(move || tell(phase, &status, proves));
-        drop(told.await);
+        let told = tokio::task::spawn_blocking(move || {
+            manager.tell(phase, &status, proves);
+            manager
+        });
+        manager = told.await.unwrap_or_default();
         if phase == Phase::Stopped {
             return;
         }
@@ -79,18 +89,52 @@ pub(crate) async fn report(phases: Phases, counts: impl Fn() -> Counts) {
     }
 }
 
-/// Blocks until the service manager has it. Without one there is no socket, and a manager that is gone needs no news.
-fn tell(phase: Phase, status: &str, proves: bool) {
-    let mut states = vec![NotifyState::Status(status)];
-    match phase {
-        Phase::Starting => {}
-        Phase::Ready => states.push(NotifyState::Ready),
-        Phase::Draining | Phase::Stopped => states.push(NotifyState::Stopping),
+/// The way to the service manager. It is kept: a socket for each report could not be opened when descriptors have run
+/// out, and a watchdog that hears nothing kills a relay whose peers notice nothing of it.
+#[derive(Debug, Default)]
+struct Manager(Option<UnixDatagram>);
+
+impl Manager {
+    /// Blocks until the service manager has it. Without one there is no socket, and a manager that is gone needs no news.
+    fn tell(&mut self, phase: Phase, status: &str, proves: bool) {
+        let mut states = vec![NotifyState::Status(status)];
+        match phase {
+            Phase::Starting => {}
+            Phase::Ready => states.push(NotifyState::Ready),
+            Phase::Draining | Phase::Stopped => states.push(NotifyState::Stopping),
+        }
+        if proves {
+            states.push(NotifyState::Watchdog);
+        }
+        let mut report = String::new();
+        for state in states {
+            // Writing to a text does not fail.
+            let _ = writeln!(report, "{state}");
+        }
+        // The second time to another socket: a manager that was replaced may have one.
+        for _ in 0..2 {
+            let Some(socket) = self.0.take().or_else(connect) else {
+                return;
+            };
+            if socket.send(report.as_bytes()).is_ok() {
+                self.0 = Some(socket);
+                return;
+            }
+        }
     }
-    if proves {
-        states.push(NotifyState::Watchdog);
-    }
-    drop(sd_notify::notify(&states));
+}
+
+/// `None`: there is no manager, or none that listens.
+fn connect() -> Option<UnixDatagram> {
+    let path = env::var_os("NOTIFY_SOCKET")?;
+    let address = match path.as_bytes() {
+        // Linux's abstract names, sd_notify(3).
+        [b'@', name @ ..] => SocketAddr::from_abstract_name(name),
+        path => SocketAddr::from_pathname(OsStr::from_bytes(path)),
+    };
+    let socket = UnixDatagram::unbound().ok()?;
+    socket.connect_addr(&address.ok()?).ok()?;
+    Some(socket)
 }
 
 #[cfg(test)]

@@ -1,10 +1,10 @@
 //! What is kept for a binary that may return, when memory is short.
 
 use super::home::Home;
-use crate::session::Handler;
 use crate::session::item::Item;
 use crate::session::peer::Peer;
 use crate::session::phone::Phone;
+use crate::session::{Flow, Handler};
 use relay_core::Outbox;
 use relay_proto::close::Cause;
 use relay_proto::ws::{Opcode, Payload};
@@ -84,4 +84,38 @@ fn notices_are_kept_though_frames_cannot_be() {
     let again = home.claim();
     let bytes = again.peer.queued_bytes();
     assert!((1..1_000).contains(&bytes), "{bytes}");
+}
+
+/// The phone's close is ordered, and its task has not heard of that yet.
+#[test]
+fn nothing_follows_a_frame_that_was_lost() {
+    let home = Home::with(|config| config.queue_bytes = Some(0));
+    let binary = home.claim();
+    let (mut phone, peer) = home.phone();
+    let mut say = |bytes: usize| {
+        let frame = format!("\"{}\"", "x".repeat(bytes));
+        phone.message(Opcode::Text, Payload::Owned(frame.into_bytes()))
+    };
+    assert_eq!(say(40_000), Ok(Flow::Continue));
+    peer.close(Cause::ClosedByOperator);
+    assert_eq!(say(40_000), Ok(Flow::Pause), "there is no room for it");
+    assert_eq!(phone.may_read(0), 0, "a small one would find room");
+    assert!(binary.peer.queued_bytes() < 50_000);
+}
+
+/// It is the phone's, whoever will take it.
+#[test]
+fn a_frame_that_can_go_nowhere_yet_is_counted() {
+    let home = Home::with(|_| ());
+    let binary = home.claim();
+    let (mut phone, _) = home.phone();
+    say(&mut phone);
+    drop(binary);
+    let frame = format!("\"{}\"", "x".repeat(200_000));
+    let frame = Payload::Owned(frame.into_bytes());
+    assert_eq!(phone.message(Opcode::Text, frame), Ok(Flow::Pause));
+    assert_eq!(phone.kept_bytes(), 200_002);
+    let _again = home.claim();
+    assert_eq!(phone.wake(), Ok(()));
+    assert_eq!(phone.kept_bytes(), 0);
 }

@@ -6,6 +6,7 @@
 
 mod apply;
 mod audit;
+mod complaints;
 #[cfg(test)]
 pub(crate) mod home;
 #[cfg(test)]
@@ -16,6 +17,7 @@ mod table;
 mod view;
 
 pub use audit::Holdings;
+use complaints::Complaints;
 pub(crate) use seat::Seat;
 pub(crate) use slot_hash::{SlotHash, SlotHasher};
 pub(crate) use table::Table;
@@ -23,19 +25,20 @@ pub(crate) use view::SlotSnapshot;
 
 use crate::clock::Clock;
 use crate::config::Config;
-use crate::observe::log::{Event, Key, Log};
+use crate::observe::log::Log;
 use crate::observe::metrics::{Fill, Metrics, Unparked};
 use crate::os::random;
 use crate::os::rlimit::Machine;
 use crate::push::{Fcm, Push};
 use crate::session::budget::QueueBudget;
 use crate::session::item::Item;
-use crate::session::peer::{Leg, NOTICE_BYTES, Peer, Route};
+use crate::session::peer::{Leg, Peer, Route};
 use relay_core::bucket::RetryAfter;
 use relay_core::drain::Drain;
+use relay_core::limits;
 use relay_core::{
-    Conn, Counts, Effects, Hub, Input, Instance, Millis, Outbox, Overflow, ParkBudget, Path,
-    PhoneEnd, ServerId, phone_conn_id,
+    Conn, Counts, Effects, Hub, Input, Instance, Millis, Outbox, ParkBudget, Path, PhoneEnd,
+    ServerId, phone_conn_id,
 };
 use relay_proto::close::Cause;
 use std::collections::{BTreeMap, HashMap, VecDeque};
@@ -56,6 +59,7 @@ pub(crate) struct Router {
     park: Mutex<ParkBudget>,
     /// Shared by the outboxes of all connections.
     queue: Arc<QueueBudget>,
+    complaints: Complaints,
     next_conn: AtomicU64,
     /// The hub's next deadline may be earlier than the one the timer sleeps for.
     rescheduled: Notify,
@@ -135,6 +139,7 @@ impl Router {
                 shutting_down: false,
                 effects: Effects::new(),
             }),
+            complaints: Complaints::new(),
             next_conn: AtomicU64::new(1),
             rescheduled: Notify::new(),
             emptied: Notify::new(),
@@ -284,7 +289,7 @@ impl Router {
         let phones = self.config.policy.phones_per_server;
         phones
             .saturating_mul(phone_bytes.saturating_mul(2))
-            .saturating_add(NOTICE_BYTES)
+            .saturating_add(limits::NOTICE_BYTES)
     }
 
     fn register(&self, peer: &Peer) {
@@ -464,24 +469,6 @@ impl Router {
     fn park_budget(&self) -> MutexGuard<'_, ParkBudget> {
         // Plain arithmetic: nothing panics under this lock.
         self.park.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    pub(crate) fn log_unknown_conn_id(&self, binary: &Peer, conn_id: &str) {
-        let server = &binary.table.server;
-        let fields: [(Key, &dyn std::fmt::Display); 2] =
-            [(Key::ServerId, server), (Key::ConnId, &conn_id)];
-        self.log.write(Event::BinaryForwarderUnknownConnId, &fields);
-    }
-
-    pub(crate) fn log_refused_frame(&self, phone: &Peer, overflow: Overflow) {
-        let server = &phone.table.server;
-        let fields: [(Key, &dyn std::fmt::Display); 3] = [
-            (Key::ServerId, server),
-            (Key::ConnId, &phone.conn_id),
-            (Key::Err, &overflow),
-        ];
-        self.log
-            .write(Event::BinaryForwarderPhoneEnqueueFailed, &fields);
     }
 
     /// Whole milliseconds since the relay started.

@@ -13,6 +13,7 @@ use relay_proto::close::Cause;
 use relay_proto::envelope::{self, Directive};
 use relay_proto::ws::{Opcode, Payload};
 use std::collections::VecDeque;
+use std::fmt::Display;
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -57,13 +58,22 @@ impl Binary {
         self.seat.peer.leg == Leg::Binary { resumable: true }
     }
 
+    fn complain(&self, event: Event, err: &dyn Display) {
+        let peer = &self.seat.peer;
+        let fields: [(Key, &dyn Display); 3] = [
+            (Key::ServerId, &peer.table.server),
+            (Key::BinaryConnId, &peer.conn_id),
+            (Key::Err, err),
+        ];
+        self.seat.router.complain(peer, event, &fields);
+    }
+
     /// Finds out whom the message is for. `None`: nobody, and that is logged, or the relay itself.
     fn address(&self, message: &[u8]) -> Option<Addressed> {
         let directive = match envelope::parse(message) {
             Ok(directive) => directive,
             Err(error) => {
-                self.seat
-                    .log(Event::BinaryForwarderUnmarshalErr, &[(Key::Err, &error)]);
+                self.complain(Event::BinaryForwarderUnmarshalErr, &error);
                 return None;
             }
         };
@@ -77,8 +87,7 @@ impl Binary {
             Directive::PushWake(wake) => {
                 let server = &self.seat.peer.table.server;
                 if let Err(err) = self.seat.router.push.wake(server, &wake) {
-                    self.seat
-                        .log(Event::BinaryForwarderPushWakeDropped, &[(Key::Err, &err)]);
+                    self.complain(Event::BinaryForwarderPushWakeDropped, &err);
                 }
                 return None;
             }
@@ -133,7 +142,9 @@ impl Binary {
             None => Item::bare(meaning),
         };
         if let Err(overflow) = phone.deliver(item, cost, close_code) {
-            self.seat.router.log_refused_frame(&phone, overflow);
+            self.seat
+                .router
+                .log_refused_frame(&self.seat.peer, &phone, overflow);
             if overflow == Overflow::First {
                 phone.close(close_code.map_or(Cause::BacklogFull, Cause::DirectiveOverflow));
             }

@@ -12,6 +12,7 @@ pub mod echo;
 pub(crate) mod item;
 pub(crate) mod peer;
 pub(crate) mod phone;
+mod pings;
 mod read;
 mod run;
 pub(crate) mod stamp;
@@ -28,14 +29,12 @@ use peer::{Orders, Peer};
 use relay_core::{Gather, Millis, Path, SessionPolicy, Turns};
 use relay_proto::close::{self, Cause};
 use relay_proto::ws::{
-    self, CloseFrame, Control, ControlFrame, ControlPayload, Decoder, Event, Limits, Opcode,
-    Payload, Role, close_frame, control_frame,
+    self, CloseFrame, Control, ControlFrame, Decoder, Event, Limits, Opcode, Payload, Role,
+    close_frame, control_frame,
 };
 use std::collections::VecDeque;
 use std::pin::Pin;
-use std::str::FromStr;
 use std::sync::Arc;
-use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::Sleep;
 use writer::Writer;
@@ -89,12 +88,17 @@ pub(crate) trait Handler: Send + Unpin + 'static {
     /// With 0 the peer is held back: its deadlines wait until it is read again.
     fn may_read(&mut self, held_bytes: usize) -> usize;
 
+    /// Bytes of a complete message that cannot go on yet.
+    fn kept_bytes(&self) -> usize {
+        0
+    }
+
     /// Called at each wake-up, before anything is read.
     fn wake(&mut self) -> Result<(), Cause> {
         Ok(())
     }
 
-    /// The peer answered this probe.
+    /// The peer answered this probe, which was unanswered.
     fn probe_answered(&mut self, _probe: u32) {}
 
     /// What the kernel knows of the path, as asked for this probe.
@@ -151,16 +155,18 @@ pub(crate) struct Session<S, H: Handler> {
     decoder: Decoder,
     /// The decoder cannot go on: bytes are only discarded.
     deaf: bool,
-    /// An incomplete message counts in the common budget.
+    /// What is kept of the peer's messages counts in the common budget.
     holding: bool,
     life: relay_core::Session,
     clock: Clock,
     writer: Writer,
     write_blocked: bool,
+    /// What was written has not left yet.
+    flushing: bool,
     gather: Gather,
     turns: Turns,
     phase: Phase,
-    /// The peer's FIN came while our Close or our FIN was still to be sent: nothing is read until they are.
+    /// The peer's FIN came while our Close or our FIN was still to be sent, or due: nothing is read until they are.
     half_closed: bool,
     left: bool,
     /// Bytes that are read already: what came behind the HTTP request, or behind the message with
@@ -204,6 +210,7 @@ impl<S: Transport, H: Handler> Session<S, H> {
             clock: start.clock,
             writer: Writer::default(),
             write_blocked: false,
+            flushing: false,
             gather: Gather::default(),
             turns: Turns::default(),
             phase: Phase::Open,
@@ -247,10 +254,11 @@ impl<S: Transport, H: Handler> Session<S, H> {
         }
         if let Some(cause) = close {
             self.close(cause, now);
-        } else if self.phase == Phase::Open
-            && let Err(cause) = self.handler.wake()
-        {
-            self.close(cause, now);
+        } else if self.phase == Phase::Open {
+            match self.handler.wake() {
+                Ok(()) => self.account_for_held(now),
+                Err(cause) => self.close(cause, now),
+            }
         }
     }
 
@@ -269,6 +277,9 @@ impl<S: Transport, H: Handler> Session<S, H> {
         };
         // The session has just been open, so this is the Close from above.
         let _ = self.life.close_requested(now, cause);
+        if self.half_closed {
+            let _ = self.life.peer_closed(now);
+        }
         let end = End {
             cause,
             code: close.code,
@@ -338,6 +349,7 @@ impl<S: Transport, H: Handler> Session<S, H> {
     /// Ends the connection without a word.
     fn cut(&mut self, cause: Cause, detail: &'static str) {
         self.phase = Phase::Done;
+        self.farewell = None;
         self.leave(
             &End {
                 cause,
@@ -381,38 +393,6 @@ impl<S: Transport, H: Handler> Session<S, H> {
         }
         None
     }
-
-    /// The pings of the heartbeat carry a decimal number, those of a probe one behind a `p`, proofs one
-    /// behind an `s`. Other pongs mean nothing.
-    fn pong(&mut self, payload: &ControlPayload, now: Millis) {
-        let Ok(text) = std::str::from_utf8(payload) else {
-            return;
-        };
-        let answers_another = if let Some(probe) = number_behind('p', text) {
-            self.handler.probe_answered(probe);
-            self.life.probe_answered(probe)
-        } else if let Some(number) = number_behind('s', text) {
-            if self.handler.proof(number) {
-                self.life.proof_answered();
-            }
-            false
-        } else if let Ok(number) = text.parse() {
-            if let Some(round_trip_ms) = self.life.round_trip_ms(now, number) {
-                let round_trip = Duration::from_millis(round_trip_ms);
-                self.count(|metrics, leg| metrics.heartbeat(leg, round_trip));
-            }
-            self.life.pong(number)
-        } else {
-            false
-        };
-        if answers_another {
-            self.handler.proof_passed_over();
-        }
-    }
-}
-
-fn number_behind<N: FromStr>(letter: char, text: &str) -> Option<N> {
-    text.strip_prefix(letter)?.parse().ok()
 }
 
 /// Whether the peer itself did what ends its connection: not the registry, and not time.

@@ -14,14 +14,12 @@ use crate::observe::metrics;
 use crate::router::Table;
 use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use crate::sync::{AtomicWaker, Mutex, MutexGuard};
+use relay_core::limits::NOTICE_BYTES;
 use relay_core::outbox::{Outbox, Overflow};
 use relay_core::{Conn, Millis, Sent};
 use relay_proto::close::Cause;
 use relay_proto::ws::Payload;
 use std::sync::{Arc, PoisonError};
-
-/// Bytes of a binary's outbox that phones' frames leave free: some thousand close notices.
-pub(crate) const NOTICE_BYTES: usize = 1024 * 1024;
 
 /// Which kind of peer a connection belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

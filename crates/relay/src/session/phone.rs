@@ -28,8 +28,8 @@ enum HeldUp {
     No,
     /// By this frame, which can go neither on nor to the parked ones now. Nothing more is taken from the phone.
     Stalled(Vec<u8>),
-    /// A frame of it had no binary to go to, and that was said.
-    Adrift,
+    /// By the loss of a frame: its connection ends, and nothing may follow into the gap.
+    Lost,
 }
 
 /// What became of a frame.
@@ -118,16 +118,10 @@ impl Phone {
                 self.held_up = HeldUp::Stalled(frame);
                 return Ok(Flow::Pause);
             }
-            // The router may be closing this phone for that very frame. Those behind it are no news.
             Forwarded::NoBinary => {
-                if !matches!(self.held_up, HeldUp::Adrift) {
-                    self.log(Event::PhoneForwarderNoBinary, &[]);
-                }
-                self.held_up = HeldUp::Adrift;
+                self.log(Event::PhoneForwarderNoBinary, &[]);
                 Cause::BinaryAway
             }
-            // The router is closing this phone already, and says why.
-            _ if self.peer().is_ending() => return Ok(Flow::Continue),
             Forwarded::Crowded => {
                 self.log_lost("the binary's outbox is full");
                 Cause::BinaryAway
@@ -137,8 +131,10 @@ impl Phone {
                 Cause::Overloaded
             }
         };
+        self.held_up = HeldUp::Lost;
         match self.peer().is_ending() {
-            true => Ok(Flow::Continue),
+            // The router is closing it already, and says why.
+            true => Ok(Flow::Pause),
             false => Err(cause),
         }
     }
@@ -161,7 +157,7 @@ impl Handler for Phone {
 
     fn message(&mut self, _opcode: Opcode, frame: Payload<'_>) -> Result<Flow, Cause> {
         let read_at = Stamp::sample(self.router().clock);
-        if let Err(error) = json::validate(&frame) {
+        if let Err(error) = json::validate_member(&frame) {
             self.log(Event::PhoneForwarderMarshalErr, &[(Key::Err, &error)]);
             return Err(Cause::NotJson);
         }
@@ -172,7 +168,7 @@ impl Handler for Phone {
     }
 
     fn may_read(&mut self, held_bytes: usize) -> usize {
-        if matches!(self.held_up, HeldUp::Stalled(_)) {
+        if !matches!(self.held_up, HeldUp::No) {
             return 0;
         }
         match &self.peer().lock().route {
@@ -189,6 +185,13 @@ impl Handler for Phone {
             usize::MAX
         } else {
             0
+        }
+    }
+
+    fn kept_bytes(&self) -> usize {
+        match &self.held_up {
+            HeldUp::Stalled(frame) => frame.len(),
+            HeldUp::No | HeldUp::Lost => 0,
         }
     }
 

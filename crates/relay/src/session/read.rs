@@ -25,7 +25,9 @@ impl<S: Transport, H: Handler> Session<S, H> {
     ) -> Option<usize> {
         let allowed = match self.phase {
             Phase::Done => return None,
-            Phase::Closing { .. } | Phase::Finishing if self.half_closed => return None,
+            Phase::Open | Phase::Closing { .. } | Phase::Finishing if self.half_closed => {
+                return None;
+            }
             Phase::Open => {
                 let allowed = self.handler.may_read(self.decoder.held_bytes());
                 self.life.held_back(now, allowed == 0);
@@ -153,9 +155,9 @@ impl<S: Transport, H: Handler> Session<S, H> {
         }
     }
 
-    /// Counts what the decoder keeps, where that is more than every connection has for itself.
-    fn account_for_held(&mut self, now: Millis) {
-        let held_bytes = self.decoder.held_bytes();
+    /// Counts what is kept of the peer's messages, where that is more than every connection has for itself.
+    pub(super) fn account_for_held(&mut self, now: Millis) {
+        let held_bytes = self.decoder.held_bytes() + self.handler.kept_bytes();
         let much = held_bytes > QUEUE_FREE_BYTES / 2;
         if !much && !self.holding {
             return;
@@ -180,12 +182,16 @@ impl<S: Transport, H: Handler> Session<S, H> {
     /// that has yet to read what fills its window is still due the Close that waits behind it. If it is gone for good,
     /// writing fails or takes too long. A peer to which no Close is due is left at once.
     fn half_closed(&mut self, now: Millis) {
-        if self.half_closed || !matches!(self.phase, Phase::Closing { .. }) {
-            return self.ended("end of stream");
+        match self.phase {
+            Phase::Closing { .. } if !self.half_closed => {
+                // As good as its Close, which cannot come any more. False: there is nothing to echo.
+                let _ = self.life.peer_closed(now);
+            }
+            // Its binary has asked for its end, behind what is queued.
+            Phase::Open if self.peer.lock().directed => self.life.held_back(now, true),
+            _ => return self.ended("end of stream"),
         }
         self.half_closed = true;
-        // As good as its Close, which cannot come any more. False: there is nothing to echo.
-        let _ = self.life.peer_closed(now);
     }
 
     /// The peer's end of the stream, or its loss.

@@ -5,7 +5,7 @@ use super::{Handler, Phase, Session, Transport};
 use crate::observe::metrics::Direction;
 use relay_core::{Action, Millis};
 use relay_proto::close::Cause;
-use relay_proto::ws::{Control, close_frame, control_frame};
+use relay_proto::ws::close_frame;
 use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -56,6 +56,9 @@ impl<S: Transport, H: Handler> Future for Session<S, H> {
 impl<S: Transport, H: Handler> Session<S, H> {
     /// Writes until the socket is full or nothing waits.
     fn write(&mut self, cx: &mut Context<'_>, now: Millis) {
+        if self.flushing && !self.flush(cx, now) {
+            return;
+        }
         loop {
             self.queue_controls();
             if self.phase == Phase::Open || self.farewell.is_some() {
@@ -80,13 +83,8 @@ impl<S: Transport, H: Handler> Session<S, H> {
                 }
             }
         }
-        match Pin::new(&mut self.socket).poll_flush(cx) {
-            Poll::Ready(Ok(())) => {}
-            Poll::Ready(Err(_)) => return self.write_failed(Cause::PeerVanished, "write failed"),
-            Poll::Pending => {
-                self.write_blocked = true;
-                return self.life.write_blocked(now);
-            }
+        if !self.flush(cx, now) {
+            return;
         }
         self.write_blocked = false;
         self.life.write_idle();
@@ -99,6 +97,22 @@ impl<S: Transport, H: Handler> Session<S, H> {
             Phase::Finishing => self.finish(cx, now),
             _ => {}
         }
+    }
+
+    /// Whether all that was written has left. TLS takes bytes while the network takes none; before that is over nothing
+    /// more is written, or it would pass for progress.
+    fn flush(&mut self, cx: &mut Context<'_>, now: Millis) -> bool {
+        let flushed = Pin::new(&mut self.socket).poll_flush(cx);
+        self.flushing = flushed.is_pending();
+        match flushed {
+            Poll::Ready(Ok(())) => return true,
+            Poll::Ready(Err(_)) => self.write_failed(Cause::PeerVanished, "write failed"),
+            Poll::Pending => {
+                self.write_blocked = true;
+                self.life.write_blocked(now);
+            }
+        }
+        false
     }
 
     /// What comes behind all that is written: our Close, or a ping if the handler wants to know that it arrived. False if
@@ -119,27 +133,6 @@ impl<S: Transport, H: Handler> Session<S, H> {
             self.push_ping(&format!("p{probe}"));
         }
         true
-    }
-
-    fn push_ping(&mut self, payload: &str) {
-        let ping = control_frame(Control::Ping, payload.as_bytes());
-        self.writer.push_control(Item::control(&ping));
-    }
-
-    /// Turns pending pings and pongs into items.
-    fn queue_controls(&mut self) {
-        if !self.writer.takes_controls() {
-            return;
-        }
-        if let Some(pong) = self.pong.take() {
-            self.writer.push_control(Item::control(&pong));
-        }
-        if let Some(number) = self.ping.take() {
-            self.push_ping(&number.to_string());
-        }
-        if let Some(probe) = self.probe.take() {
-            self.push_ping(&format!("p{probe}"));
-        }
     }
 
     /// Accounts for the items that are on the wire: in the outbox first, then each for itself.
@@ -181,7 +174,9 @@ impl<S: Transport, H: Handler> Session<S, H> {
                 self.phase = Phase::Closing { sent: false, code };
                 self.farewell = Some(Box::new(frame));
             }
-            _ => self.close(Cause::Directive(code), now),
+            // A code that no Close may carry.
+            (None, true) => self.cut(Cause::Directive(code), "closed by the relay"),
+            (_, false) => self.close(Cause::Directive(code), now),
         }
     }
 
@@ -275,11 +270,13 @@ mod tests {
     use relay_core::{Conn, Outbox, ServerId, SessionPolicy};
     use relay_proto::ws::{Limits, Opcode, Payload, Utf8};
     use std::collections::VecDeque;
-    use std::pin::pin;
-    use std::sync::Arc;
+    use std::io;
     use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::sync::{Arc, Mutex};
     use std::task::{Wake, Waker};
-    use tokio::io::{Empty, empty};
+    use std::time::Duration;
+    use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, Empty, ReadBuf, empty};
+    use tokio::time::{Instant, interval};
 
     /// Takes everything, and says nothing.
     impl Transport for Empty {}
@@ -302,6 +299,63 @@ mod tests {
         fn left(&mut self, _: &End, _: VecDeque<(Item, usize)>) {}
     }
 
+    /// Notes which probes were answered.
+    #[derive(Default)]
+    struct Probed(Arc<Mutex<Vec<u32>>>);
+
+    impl Handler for Probed {
+        fn metrics(&self) -> Option<&Metrics> {
+            None
+        }
+
+        fn message(&mut self, _: Opcode, _: Payload<'_>) -> Result<Flow, Cause> {
+            Ok(Flow::Continue)
+        }
+
+        fn may_read(&mut self, _: usize) -> usize {
+            usize::MAX
+        }
+
+        fn probe_answered(&mut self, probe: u32) {
+            self.0.lock().unwrap().push(probe);
+        }
+
+        fn left(&mut self, _: &End, _: VecDeque<(Item, usize)>) {}
+    }
+
+    /// Takes everything, as TLS does for a while, and gets rid of nothing.
+    struct Keeps;
+
+    impl Transport for Keeps {}
+
+    impl AsyncRead for Keeps {
+        fn poll_read(
+            self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+            _: &mut ReadBuf<'_>,
+        ) -> Poll<io::Result<()>> {
+            Poll::Pending
+        }
+    }
+
+    impl AsyncWrite for Keeps {
+        fn poll_write(
+            self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+            bytes: &[u8],
+        ) -> Poll<io::Result<usize>> {
+            Poll::Ready(Ok(bytes.len()))
+        }
+
+        fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Pending
+        }
+
+        fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Pending
+        }
+    }
+
     /// A sender that looks, when it is woken, how full the outbox is.
     struct Sender {
         outbox_of: Arc<Peer>,
@@ -322,6 +376,65 @@ mod tests {
         Arc::new(Peer::new(Conn(1), leg, table, conn_id, "", label, outbox))
     }
 
+    fn session<S: Transport, H: Handler>(
+        peer: Arc<Peer>,
+        socket: S,
+        handler: H,
+    ) -> Pin<Box<Session<S, H>>> {
+        Box::pin(Session::new(Start {
+            peer,
+            socket,
+            handler,
+            limits: Limits {
+                message_bytes: 1024,
+                utf8: Utf8::Every,
+            },
+            policy: SessionPolicy::default(),
+            clock: Clock::start(),
+            early: Bytes::new(),
+        }))
+    }
+
+    #[tokio::test]
+    async fn only_answers_to_probes_that_were_sent_are_passed_on() {
+        let answered = Probed::default();
+        let heard = answered.0.clone();
+        let binary = peer(Leg::Binary { resumable: false });
+        let (socket, mut daemon) = tokio::io::duplex(1024);
+        let mut session = session(binary.clone(), socket, answered);
+        let mut cx = Context::from_waker(Waker::noop());
+        let mut says = async |pong: &[u8]| {
+            daemon.write_all(pong).await.unwrap();
+            assert!(session.as_mut().poll(&mut cx).is_pending());
+            assert!(session.as_mut().poll(&mut cx).is_pending());
+            std::mem::take(&mut *heard.lock().unwrap())
+        };
+        assert!(says(b"\x8a\x82\0\0\0\0p1").await.is_empty());
+        binary.order(|orders| orders.probe = Some(1));
+        assert!(says(b"\x8a\x82\0\0\0\0p0").await.is_empty());
+        assert_eq!(says(b"\x8a\x82\0\0\0\0p1").await, [1]);
+        assert!(says(b"\x8a\x82\0\0\0\0p1").await.is_empty(), "again");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_leaves_for_tls_only_is_no_progress() {
+        let phone = peer(Leg::Phone { suffix: 1 });
+        let mut session = session(phone.clone(), Keeps, Mute);
+        let start = Instant::now();
+        let mut seconds = interval(Duration::from_secs(1));
+        loop {
+            tokio::select! {
+                () = session.as_mut() => break,
+                _ = seconds.tick() => {
+                    assert!(start.elapsed() < Duration::from_secs(60), "it goes on");
+                    assert_eq!(phone.push(Item::notice(b"{}"), 2), Ok(()));
+                }
+            }
+        }
+        let write_timeout = Duration::from_millis(SessionPolicy::default().write_timeout_ms);
+        assert_eq!(start.elapsed().as_secs(), write_timeout.as_secs());
+    }
+
     #[tokio::test]
     async fn whom_a_written_frame_wakes_finds_its_room() {
         let binary = peer(Leg::Binary { resumable: false });
@@ -338,18 +451,7 @@ mod tests {
             assert_eq!(binary.push(item, bytes), Ok(()));
         }
         assert!(!phone.window.is_open());
-        let mut session = pin!(Session::new(Start {
-            peer: binary,
-            socket: empty(),
-            handler: Mute,
-            limits: Limits {
-                message_bytes: 1024,
-                utf8: Utf8::Every,
-            },
-            policy: SessionPolicy::default(),
-            clock: Clock::start(),
-            early: Bytes::new(),
-        }));
+        let mut session = session(binary, empty(), Mute);
         let mut cx = Context::from_waker(Waker::noop());
         assert!(session.as_mut().poll(&mut cx).is_pending());
         assert_eq!(sender.found_bytes.load(Ordering::Relaxed), 0);

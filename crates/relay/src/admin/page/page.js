@@ -114,20 +114,32 @@ function relist(of) {
   of.list.replaceChildren();
   prepend(of, happenings);
 }
+const paused = () => $('pause').getAttribute('aria-pressed') === 'true';
+function hold(news) {
+  held = news.slice(-MANY);
+  put($('pause'), held.length ? `Continue (${held.length === MANY ? 'over ' : ''}${held.length} new)` : 'Continue');
+}
 function happen(news) {
-  if ($('pause').getAttribute('aria-pressed') === 'true') {
-    held = held.concat(news).slice(-MANY);
-    put($('pause'), `Continue (${held.length === MANY ? 'over ' : ''}${held.length} new)`);
-    return;
-  }
+  if (paused()) return hold(held.concat(news));
   happenings = happenings.concat(news).slice(-MANY);
   lists.forEach((of) => prepend(of, news));
 }
+/** What a stream begins with: all that the relay remembers, of which some may be known. */
+function remember(recent) {
+  if (paused()) {
+    const shown = new Set(happenings.map((h) => JSON.stringify(h)));
+    return hold(recent.filter((h) => !shown.has(JSON.stringify(h))));
+  }
+  // Whatever is known from the first of these on is among them, too.
+  const first = recent.length ? recent[0].t : Infinity;
+  happenings = happenings.filter((h) => h.t < first);
+  lists.forEach(relist);
+  happen(recent);
+}
 $('pause').addEventListener('click', () => {
-  const paused = $('pause').getAttribute('aria-pressed') !== 'true';
-  $('pause').setAttribute('aria-pressed', String(paused));
-  put($('pause'), paused ? 'Continue' : 'Pause');
-  if (!paused) happen(held.splice(0));
+  $('pause').setAttribute('aria-pressed', String(!paused()));
+  put($('pause'), paused() ? 'Continue' : 'Pause');
+  if (!paused()) happen(held.splice(0));
 });
 $('levels').addEventListener('change', () => relist(lists[0]));
 
@@ -148,12 +160,7 @@ function connect() {
   on('hello', (s) => {
     s.history.t.forEach((_, i) => add(Object.fromEntries(Object.entries(s.history).map(([key, column]) => [key, column[i]]))));
     show(s);
-    // Whatever is known from the first of these on is in them, too.
-    const first = s.recent.length ? s.recent[0].t : Infinity;
-    happenings = happenings.filter((h) => h.t < first);
-    relist(lists[0]);
-    relist(lists[1]);
-    happen(s.recent);
+    remember(s.recent);
     charts.draw();
     refresh();
   });
