@@ -17,6 +17,9 @@ use rustix::process::Signal;
 use tempfile::TempDir;
 use tokio::net::TcpSocket;
 
+/// The file that says which directory the certificate came from.
+const NOTE: &str = "relay.test+directory";
+
 /// The ports where the CA comes to look, and the relay's cache.
 struct Scene {
     https: u16,
@@ -70,10 +73,10 @@ impl Scene {
     async fn issued(&self, relay: &Relay) -> Record {
         let fields = [("domain", HOST)];
         let line = relay.log.wait("certificate_issued", &fields).await;
-        let path = self.cache.path().join(HOST);
-        eventually("the certificate's file", || async {
-            let stored = fs::read_to_string(&path).is_ok_and(|text| text.starts_with("-----"));
-            stored.then_some(())
+        let [file, note] = [HOST, NOTE].map(|name| self.cache.path().join(name));
+        eventually("the certificate's files", || async {
+            let stored = fs::read_to_string(&file).is_ok_and(|text| text.starts_with("-----"));
+            (stored && note.exists()).then_some(())
         })
         .await;
         line
@@ -233,7 +236,7 @@ async fn the_cache_is_what_the_reference_and_openssl_read() {
     let relay = scene.relay(&ca).await;
     scene.issued(&relay).await;
     let shown = shown(&relay, &ca).await;
-    assert_eq!(scene.names(), ["acme_account+key", HOST]);
+    assert_eq!(scene.names(), ["acme_account+key", HOST, NOTE]);
     for (name, blocks) in [("acme_account+key", 1), (HOST, 3)] {
         let path = scene.cache.path().join(name);
         let mode = fs::metadata(&path).unwrap().permissions().mode();
@@ -483,17 +486,11 @@ async fn a_certificate_that_cannot_be_written_serves_and_is_written_later() {
 
     relay.lift_file_size_limit();
     let limit = Duration::from_secs(100);
-    let account = scene.cache.path().join("acme_account+key");
-    for path in [account, scene.cache.path().join(HOST)] {
-        let path = path.to_str().unwrap();
-        logged(
-            limit,
-            &relay,
-            "certificate_cache_written",
-            &[("path", path)],
-        )
-        .await;
+    for name in ["acme_account+key", HOST, NOTE] {
+        let path = scene.cache.path().join(name);
+        let fields = [("path", path.to_str().unwrap())];
+        logged(limit, &relay, "certificate_cache_written", &fields).await;
     }
-    assert_eq!(scene.names(), ["acme_account+key", HOST]);
+    assert_eq!(scene.names(), ["acme_account+key", HOST, NOTE]);
     assert_eq!(relay.log.count("certificate_cache_write_failed", &[]), 1);
 }

@@ -50,7 +50,7 @@ pub use outbox::{Outbox, Overflow};
 pub use park::ParkBudget;
 pub use policy::{Policy, SessionPolicy, WakePolicy};
 pub use proof::Proofs;
-pub use renewal::{Renewal, UnixSeconds, Validity};
+pub use renewal::{Counted, Renewal, UnixSeconds, Validity};
 pub use resume::{Resume, Sent};
 pub use session::{Action, Session};
 pub use slot::{Claim, Effect, Effects, Input, Path, PhoneEnd};

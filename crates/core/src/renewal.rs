@@ -38,17 +38,34 @@ const RENEW_BEFORE_S: u64 = 30 * 24 * HOUR_S;
 /// attempt comes, even if all [jitter](JITTER_PERCENT) is downward, 66 minutes after the first.
 const RETRY_S: [u64; 5] = [5, 30, 120, 1_800, 3_000];
 
+/// The longest wait after a failure that [counts for nothing](Counted::Nothing), in seconds: the reason for longer ones
+/// is the CA's limits. A CA or a name server that can be reached again is noticed within five minutes, jitter included.
+const FREE_RETRY_S: u64 = 250;
+
 /// How far a retry is moved, either way, in percent: several relays that failed together don't come back together.
 /// With it the longest of [`RETRY_S`] is an hour at the most.
 const JITTER_PERCENT: u64 = 20;
 
 const HOUR_S: u64 = 3_600;
 
+/// What a failed attempt counts for in the CA's limits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Counted {
+    /// Nothing: it came to no new order.
+    Nothing,
+    /// An order, and perhaps a failed validation.
+    Order,
+}
+
 /// The certificate that is in use, if any, and the attempts to replace it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Renewal {
     certificate: Option<Validity>,
+    /// It is due, whatever its dates say.
+    unwanted: bool,
     failures: u32,
+    /// Those of the failures that counted at the CA.
+    orders: u32,
     failed_at: UnixSeconds,
     retry_s: u64,
 }
@@ -58,7 +75,9 @@ impl Renewal {
     pub const fn new(certificate: Option<Validity>) -> Self {
         Self {
             certificate,
+            unwanted: false,
             failures: 0,
+            orders: 0,
             failed_at: UnixSeconds(0),
             retry_s: 0,
         }
@@ -70,21 +89,44 @@ impl Renewal {
         // If the clock was set back, how much time has passed is unknown: counting goes on from here.
         self.failed_at = self.failed_at.min(now);
         let retry_s = self.retry_s.saturating_sub(now.since(self.failed_at));
-        let due_s = self.left_s(now).saturating_sub(self.renew_before_s());
+        let due_s = match self.unwanted {
+            true => 0,
+            false => self.left_s(now).saturating_sub(self.renew_before_s()),
+        };
         due_s.max(retry_s)
+    }
+
+    /// The certificate is of no use to clients: an attempt to replace it is due at once.
+    pub const fn unwanted(&mut self) {
+        self.unwanted = true;
     }
 
     /// An attempt failed at `now`. `retry_after_s` is what the CA asked for, and `random` any random number.
     ///
+    /// Failures that [count for nothing](Counted::Nothing) do not bring those that count closer together, nor further
+    /// apart.
+    ///
     /// The next attempt waits as long as the CA asked for, but not beyond the certificate's end; if that has come, or
     /// there is no certificate, an hour at the most. Asking can't make it worse then, and a CA or a clock may be wrong.
-    pub fn failed(&mut self, now: UnixSeconds, retry_after_s: Option<u64>, random: u64) {
-        let rung = RETRY_S.len().min(self.failures as usize + 1) - 1;
+    pub fn failed(
+        &mut self,
+        now: UnixSeconds,
+        counted: Counted,
+        retry_after_s: Option<u64>,
+        random: u64,
+    ) {
+        let base_s = match counted {
+            Counted::Nothing => retry_s(self.failures).min(FREE_RETRY_S),
+            Counted::Order => {
+                let base_s = retry_s(self.orders);
+                self.orders = self.orders.saturating_add(1);
+                base_s
+            }
+        };
         let asked_s = retry_after_s.unwrap_or(0);
         self.failures = self.failures.saturating_add(1);
         self.failed_at = now;
-        self.retry_s =
-            jittered(RETRY_S[rung], random).max(asked_s.min(self.left_s(now).max(HOUR_S)));
+        self.retry_s = jittered(base_s, random).max(asked_s.min(self.left_s(now).max(HOUR_S)));
     }
 
     /// At `now` another attempt would be too soon, whatever the certificate says: it waits `wait_s`.
@@ -118,6 +160,11 @@ impl Renewal {
             RENEW_BEFORE_S.min(lifetime_s / 3)
         })
     }
+}
+
+/// The one of [`RETRY_S`] after so many earlier failures.
+fn retry_s(earlier: u32) -> u64 {
+    RETRY_S[(RETRY_S.len() - 1).min(earlier as usize)]
 }
 
 /// `base_s`, moved by up to [`JITTER_PERCENT`] either way.
@@ -163,12 +210,13 @@ mod tests {
         assert_eq!(lasting(DAY_S).wait_s(at(2 * DAY_S)), 0);
     }
 
-    /// Attempts that all fail, from [`NOW`] on.
-    fn attempts(mut renewal: Renewal, random: u64, count: usize) -> Vec<u64> {
+    /// Attempts that all fail in this way, from [`NOW`] on.
+    fn attempts(counted: Counted, random: u64, count: usize) -> Vec<u64> {
+        let mut renewal = Renewal::new(None);
         let mut now = NOW;
         let attempts = (0..count).map(|_| {
             now.0 += renewal.wait_s(now);
-            renewal.failed(now, None, random);
+            renewal.failed(now, counted, None, random);
             now.since(NOW)
         });
         attempts.collect()
@@ -176,9 +224,9 @@ mod tests {
 
     #[test]
     fn failures_are_repeated_ever_later() {
-        assert_eq!(attempts(Renewal::new(None), 0, 3), [0, 4, 28]);
+        assert_eq!(attempts(Counted::Order, 0, 3), [0, 4, 28]);
         let random = 600; // in the middle for the longest
-        let late = attempts(Renewal::new(None), random, 9);
+        let late = attempts(Counted::Order, random, 9);
         assert!(
             late.windows(2)
                 .skip(4)
@@ -187,9 +235,43 @@ mod tests {
     }
 
     #[test]
+    fn where_the_ca_counted_nothing_it_is_asked_every_five_minutes() {
+        assert_eq!(attempts(Counted::Nothing, 0, 3), [0, 4, 28]);
+        for random in 0..=100 {
+            let times = attempts(Counted::Nothing, random, 12);
+            let late = times.windows(2).skip(3);
+            assert!(late.map(|pair| pair[1] - pair[0]).all(|s| s <= 300));
+        }
+        // A CA that counts later finds the quick repetitions unused.
+        let mut renewal = Renewal::new(None);
+        for _ in 0..12 {
+            renewal.failed(NOW, Counted::Nothing, None, 0);
+        }
+        renewal.failed(NOW, Counted::Order, None, 0);
+        assert_eq!(renewal.wait_s(NOW), 4);
+        renewal.failed(NOW, Counted::Nothing, Some(HOUR_S), 0);
+        assert_eq!(renewal.wait_s(NOW), HOUR_S, "the CA asked for it");
+    }
+
+    #[test]
+    fn an_unwanted_certificate_is_due_until_there_is_another() {
+        let mut renewal = lasting(90 * DAY_S);
+        renewal.unwanted();
+        assert_eq!(renewal.wait_s(NOW), 0);
+        renewal.failed(NOW, Counted::Order, None, 0);
+        assert_eq!(renewal.wait_s(NOW), 4);
+        assert_eq!(renewal.wait_s(at(4)), 0);
+        renewal.renewed(Validity {
+            not_before: NOW,
+            not_after: at(90 * DAY_S),
+        });
+        assert_eq!(renewal.wait_s(NOW), 60 * DAY_S);
+    }
+
+    #[test]
     fn a_new_certificate_ends_the_retries() {
         let mut renewal = Renewal::new(None);
-        renewal.failed(NOW, Some(100), 0);
+        renewal.failed(NOW, Counted::Order, Some(100), 0);
         assert_eq!((renewal.failures(), renewal.wait_s(NOW)), (1, 100));
         renewal.renewed(Validity {
             not_before: NOW,
@@ -202,14 +284,14 @@ mod tests {
     fn the_ca_may_ask_for_more_time_but_not_beyond_the_end() {
         let mut renewal = lasting(90 * DAY_S);
         let due = at(60 * DAY_S);
-        renewal.failed(due, Some(3 * DAY_S), 0);
+        renewal.failed(due, Counted::Order, Some(3 * DAY_S), 0);
         assert_eq!(renewal.wait_s(due), 3 * DAY_S);
-        renewal.failed(due, Some(1), u64::MAX);
+        renewal.failed(due, Counted::Order, Some(1), u64::MAX);
         assert!(renewal.wait_s(due) >= 24);
-        renewal.failed(due, Some(u64::MAX), 0);
+        renewal.failed(due, Counted::Order, Some(u64::MAX), 0);
         assert_eq!(renewal.wait_s(due), 30 * DAY_S);
         let mut none = Renewal::new(None);
-        none.failed(NOW, Some(3 * DAY_S), 0);
+        none.failed(NOW, Counted::Order, Some(3 * DAY_S), 0);
         assert_eq!(none.wait_s(NOW), HOUR_S);
     }
 
@@ -227,22 +309,34 @@ mod tests {
     #[test]
     fn a_clock_set_back_keeps_no_retry_waiting() {
         let mut renewal = Renewal::new(None);
-        renewal.failed(NOW, None, 0);
+        renewal.failed(NOW, Counted::Order, None, 0);
         let past = UnixSeconds(NOW.0 - 400 * DAY_S);
         assert_eq!(renewal.wait_s(past), 4);
         assert_eq!(renewal.wait_s(UnixSeconds(past.0 + 3)), 1);
         assert_eq!(renewal.wait_s(UnixSeconds(past.0 + 4)), 0);
     }
 
+    fn counted() -> impl Strategy<Value = Counted> {
+        prop_oneof![Just(Counted::Nothing), Just(Counted::Order)]
+    }
+
     proptest! {
         #[test]
-        fn no_hour_has_more_than_five_attempts(randoms in prop::collection::vec(any::<u64>(), 12)) {
+        fn no_hour_has_more_than_five_attempts_that_count(
+            failures in prop::collection::vec((counted(), any::<u64>()), 24),
+        ) {
             let (mut renewal, mut now, mut times) = (Renewal::new(None), NOW, Vec::new());
-            for random in randoms {
+            for (counted, random) in failures {
                 now.0 += renewal.wait_s(now);
-                times.push(now.0);
-                renewal.failed(now, None, random);
-                prop_assert!((4..=HOUR_S).contains(&renewal.wait_s(now)));
+                renewal.failed(now, counted, None, random);
+                let longest = match counted {
+                    Counted::Nothing => 300,
+                    Counted::Order => {
+                        times.push(now.0);
+                        HOUR_S
+                    }
+                };
+                prop_assert!((4..=longest).contains(&renewal.wait_s(now)));
             }
             prop_assert!(times.windows(6).all(|six| six[5] - six[0] > HOUR_S), "{times:?}");
         }
@@ -257,18 +351,18 @@ mod tests {
         #[test]
         fn waits_are_bounded_and_end(
             validity in prop::option::of(any::<(u64, u64)>()),
-            steps in prop::collection::vec((any::<u64>(), prop::option::of(any::<u64>()), any::<u64>()), 1..20),
+            steps in prop::collection::vec((any::<u64>(), counted(), prop::option::of(any::<u64>()), any::<u64>()), 1..20),
         ) {
             let certificate = validity.map(|(a, b)| Validity { not_before: UnixSeconds(a), not_after: UnixSeconds(b) });
             let mut renewal = Renewal::new(certificate);
-            for (now, retry_after, random) in steps {
+            for (now, counted, retry_after, random) in steps {
                 let now = UnixSeconds(now);
                 let wait = renewal.wait_s(now);
                 let left = renewal.left_s(now);
                 prop_assert!(wait <= left.max(HOUR_S));
                 prop_assert_eq!(renewal.wait_s(UnixSeconds(now.0.saturating_add(wait))), 0);
                 let _ = renewal.wait_s(now);
-                renewal.failed(now, retry_after, random);
+                renewal.failed(now, counted, retry_after, random);
             }
         }
     }

@@ -1,5 +1,6 @@
 //! The files of the certificate cache: PEM in a directory, laid out as Go's `autocert` does it, so that a
-//! volume can go from one relay to the other without a new issuance.
+//! volume can go from one relay to the other without a new issuance. One file more, which `autocert` does not look at,
+//! says where a certificate came from.
 
 use super::key::{EcKey, EcKeyError};
 use super::pem;
@@ -85,6 +86,21 @@ impl Cache {
         Ok(Some(certificate))
     }
 
+    /// The URL of the directory that issued `certificate` for `domain`; `None` if that was not noted, as in a cache of
+    /// `autocert`, or for another certificate.
+    pub(super) fn origin(
+        &self,
+        domain: &str,
+        certificate: &Certificate,
+    ) -> io::Result<Option<String>> {
+        let text = self.read(&origin_of(domain))?.unwrap_or_default();
+        let text = String::from_utf8_lossy(&text);
+        let noted = text.split_once('\n');
+        Ok(noted.and_then(|(directory, _)| {
+            (text == origin_entry(directory, certificate)).then(|| directory.to_owned())
+        }))
+    }
+
     /// The stored account key; `None` if there is none.
     pub(super) fn account(&self) -> Result<Option<EcKey>, EntryError> {
         let Some(text) = self.read(ACCOUNT)? else {
@@ -126,6 +142,17 @@ impl Cache {
         file.write_all(text.as_bytes())?;
         file.sync_all()
     }
+}
+
+/// The name of the file that says where the certificate of `domain` came from. It is written after the certificate: the
+/// file's name sorts behind.
+pub(super) fn origin_of(domain: &str) -> String {
+    format!("{domain}+directory")
+}
+
+/// That file's content. The fingerprint ties it to the certificate, which another program may replace.
+pub(super) fn origin_entry(directory: &str, certificate: &Certificate) -> String {
+    format!("{directory}\n{}\n", certificate.fingerprint())
 }
 
 /// The content of a certificate's file.

@@ -20,12 +20,12 @@ pub(crate) use http01::Http01;
 use super::tls::{Certificate, Certificates};
 use crate::net::tls::roots::RootsError;
 use crate::observe::log::{Event, Key, Log};
-use cache::{ACCOUNT, Cache};
+use cache::{ACCOUNT, Cache, origin_of};
 use client::AcmeClient;
 use instant_acme::Account;
 use key::EcKey;
-use order::{Failure, Issued, Method, Stage};
-use relay_core::{Renewal, UnixSeconds, Validity};
+use order::{Failure, Issued, Method, Progress, RESULT, Stage};
+use relay_core::{Counted, Renewal, UnixSeconds, Validity};
 use rustls_pki_types::ServerName;
 use std::collections::BTreeMap;
 use std::fmt::Display;
@@ -36,8 +36,9 @@ use std::time::{Duration, SystemTime};
 /// The longest sleep: a clock that was set, or a machine that was suspended, is noticed after it.
 const LONGEST_SLEEP: Duration = Duration::from_secs(relay_core::renewal::ASK_AGAIN_S);
 
-/// For one attempt: a CA that hangs must not keep the next attempt from coming.
-const ATTEMPT: Duration = Duration::from_secs(180);
+/// For one attempt: a CA that hangs must not keep the next attempt from coming. Time for both of its results, and a
+/// minute for the requests around them.
+const ATTEMPT: Duration = Duration::from_secs(2 * RESULT.as_secs() + 60);
 
 /// How often a step is tried when the CA wants newer nonces: it may have several servers, which don't
 /// always know each other's. (Each request is repeated twice already.)
@@ -98,6 +99,7 @@ pub(crate) struct Acme {
     account: Option<Arc<EcKey>>,
     renewal: Renewal,
     method: Method,
+    progress: Progress,
     /// Files that could not be written yet, by name.
     unsaved: BTreeMap<String, String>,
     /// What the log was last told about writing.
@@ -129,6 +131,7 @@ impl Acme {
             account: None,
             renewal: Renewal::new(None),
             method: Method::TlsAlpn01,
+            progress: Progress::new(),
             unsaved: BTreeMap::new(),
             write_error: None,
         };
@@ -161,6 +164,31 @@ impl Acme {
                     (Key::NotAfter, &certificate.shown_not_after()),
                 ],
             );
+            self.check_origin(&certificate);
+        }
+    }
+
+    /// A certificate that another directory issued is replaced now: clients may not trust that one, as they don't trust
+    /// what a CA issues for tests.
+    fn check_origin(&mut self, certificate: &Certificate) {
+        let domain = &self.stage.domain;
+        match self.cache.origin(domain, certificate) {
+            Ok(Some(origin)) if origin != self.directory => {
+                self.renewal.unwanted();
+                let odd = format_args!(
+                    "it came from {origin}; one from {} is ordered in its place",
+                    self.directory
+                );
+                self.log.write(Event::CertificateUnfit, &[(Key::Err, &odd)]);
+            }
+            Ok(_) => {}
+            Err(error) => {
+                let path = self.cache.path(&origin_of(domain));
+                self.log.write(
+                    Event::CertificateCacheUnusable,
+                    &[(Key::Path, &path.display()), (Key::Err, &error)],
+                );
+            }
         }
     }
 
@@ -181,6 +209,7 @@ impl Acme {
     async fn attempt(&mut self) {
         // What a CA asked for in an exchange that went well after all is over.
         let _ = self.client.take_retry_after_s();
+        self.progress.counted = Counted::Nothing;
         let key = match self.account_key().await {
             Ok(key) => key,
             Err(failure) => return self.failed(&failure),
@@ -194,7 +223,11 @@ impl Acme {
 
     async fn succeeded(&mut self, method: Method, issued: Issued) {
         let Issued { certificate, key } = issued;
+        let domain = &self.stage.domain;
         let entry = cache::entry(&key, &certificate.certified().cert);
+        let origin = cache::origin_entry(&self.directory, &certificate);
+        self.unsaved.insert(domain.clone(), entry);
+        self.unsaved.insert(origin_of(domain), origin);
         let certificate = Arc::new(certificate);
         self.renewal.renewed(validity(&certificate));
         self.stage.certificates.install(certificate.clone());
@@ -211,13 +244,13 @@ impl Acme {
             self.log.write(Event::CertificateUnfit, &[(Key::Err, &odd)]);
             self.renewal.too_soon(now(), TOO_SOON_S);
         }
-        self.unsaved.insert(self.stage.domain.clone(), entry);
         self.save().await;
     }
 
     fn failed(&mut self, why: &dyn Display) {
         let retry_after_s = self.client.take_retry_after_s();
-        self.renewal.failed(now(), retry_after_s, random());
+        let counted = self.progress.counted;
+        self.renewal.failed(now(), counted, retry_after_s, random());
         let pause = Duration::from_secs(self.renewal.wait_s(now()));
         self.log.write(
             Event::CertificateRenewalFailed,
@@ -253,14 +286,15 @@ impl Acme {
         );
     }
 
-    async fn order(&self, account: &Account, method: Method) -> Result<Issued, Failure> {
+    async fn order(&mut self, account: &Account, method: Method) -> Result<Issued, Failure> {
+        let (stage, progress) = (&self.stage, &mut self.progress);
         for _ in 1..NONCE_TRIES {
-            match self.stage.order(account, method).await {
+            match stage.order(account, method, progress).await {
                 Err(Failure::Nonce) => {}
                 done => return done,
             }
         }
-        self.stage.order(account, method).await
+        stage.order(account, method, progress).await
     }
 
     /// The account of this key, which is made if the CA does not know it.

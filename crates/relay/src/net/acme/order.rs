@@ -8,18 +8,28 @@ use instant_acme::{
     Order, OrderStatus, Problem, RetryPolicy,
 };
 use rcgen::{CertificateParams, CustomExtension, DistinguishedName, KeyPair};
+use relay_core::Counted;
 use rustls::crypto::aws_lc_rs::sign::any_supported_type;
 use rustls::sign::CertifiedKey;
 use rustls_pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 use std::error::Error as StdError;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::time::Instant;
 
-/// How often the CA is asked whether it has validated or issued, and for how long.
+/// How long a CA may take to validate, and again to issue: as long as certbot gives it.
+pub(super) const RESULT: Duration = Duration::from_secs(90);
+
+/// How the CA is asked whether it has: every second, or when it says, until [`RESULT`] is over. (With a delay that grows,
+/// the library would give up when the next one passes the end, far ahead of it.)
 const POLLS: RetryPolicy = RetryPolicy::new()
-    .initial_delay(Duration::from_millis(500))
-    .backoff(1.5)
-    .timeout(Duration::from_secs(50));
+    .initial_delay(Duration::from_secs(1))
+    .backoff(1.0)
+    .timeout(RESULT);
+
+/// For so long the next attempts go on with an order before they make another. One that waits longer has most likely
+/// been lost by the CA, and will never count in its limits.
+const KEPT: Duration = Duration::from_secs(3600);
 
 /// The ways to show the CA that the domain is ours.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,6 +67,9 @@ pub(super) enum Failure {
     /// The CA could not convince itself; another method may do better.
     #[error("{0}")]
     Validation(String),
+    /// There is no result yet, or it did not reach us; an order under way may come to a good end.
+    #[error("{0}")]
+    Unsettled(String),
     /// The CA wants a request again, with a newer nonce.
     #[error("the CA accepts no nonce")]
     Nonce,
@@ -68,8 +81,13 @@ pub(super) enum Failure {
 impl From<Error> for Failure {
     fn from(error: Error) -> Self {
         match &error {
-            Error::Api(problem) if kind(problem) == "badNonce" => Self::Nonce,
-            Error::Api(problem) => Self::Other(describe(problem)),
+            Error::Api(problem) => match kind(problem) {
+                "badNonce" => Self::Nonce,
+                "rateLimited" | "serverInternal" => Self::Unsettled(describe(problem)),
+                _ => Self::Other(describe(problem)),
+            },
+            // What goes wrong on the way is `Other` in the library.
+            Error::Timeout(_) | Error::Other(_) => Self::Unsettled(with_causes(&error)),
             error => Self::Other(with_causes(error)),
         }
     }
@@ -102,7 +120,30 @@ impl From<PairError> for Failure {
 /// What was issued.
 pub(super) struct Issued {
     pub(super) certificate: Certificate,
-    pub(super) key: EcKey,
+    pub(super) key: Arc<EcKey>,
+}
+
+/// What an attempt leaves behind, however it ends, even if it is dropped.
+pub(super) struct Progress {
+    /// What it has cost at the CA.
+    pub(super) counted: Counted,
+    kept: Option<Validated>,
+}
+
+impl Progress {
+    pub(super) fn new() -> Self {
+        Self {
+            counted: Counted::Nothing,
+            kept: None,
+        }
+    }
+}
+
+/// An order for which the CA has validated the domain, and the key that its certificate is for.
+struct Validated {
+    order: Order,
+    key: Arc<EcKey>,
+    since: Instant,
 }
 
 /// Where challenges are shown.
@@ -140,12 +181,21 @@ impl Stage {
         Ok(())
     }
 
-    /// Orders a certificate, with one way to prove the domain. What the CA wrote is in the failure's
-    /// text, except tokens.
-    pub(super) async fn order(&self, account: &Account, method: Method) -> Result<Issued, Failure> {
+    /// Orders a certificate, with one way to prove the domain; or goes on with an order that an earlier attempt left in
+    /// `progress`. What the CA wrote is in the failure's text, except tokens.
+    pub(super) async fn order(
+        &self,
+        account: &Account,
+        method: Method,
+        progress: &mut Progress,
+    ) -> Result<Issued, Failure> {
         let mut token = String::new();
         let _shown = Shown(self);
-        let issued = self.try_order(account, method, &mut token).await;
+        let issued = self.try_order(account, method, progress, &mut token).await;
+        let open = matches!(issued, Err(Failure::Unsettled(_) | Failure::Nonce));
+        progress
+            .kept
+            .take_if(|kept| !open || kept.order.state().status == OrderStatus::Invalid);
         issued.map_err(|failure| {
             let clean = |text: String| {
                 let text = text.replace(account.key_thumbprint(), "…");
@@ -156,6 +206,7 @@ impl Stage {
             };
             match failure {
                 Failure::Validation(text) => Failure::Validation(clean(text)),
+                Failure::Unsettled(text) => Failure::Unsettled(clean(text)),
                 Failure::Other(text) => Failure::Other(clean(text)),
                 Failure::Nonce => Failure::Nonce,
             }
@@ -166,13 +217,23 @@ impl Stage {
         &self,
         account: &Account,
         method: Method,
+        progress: &mut Progress,
         token: &mut String,
     ) -> Result<Issued, Failure> {
-        let names = [Identifier::Dns(self.domain.clone())];
-        let mut order = account.new_order(&NewOrder::new(&names)).await?;
-        self.prove(&mut order, method, token).await?;
-        let key = EcKey::generate()?;
-        order.finalize_csr(&request(&self.domain, &key)?).await?;
+        let Validated { order, key, .. } = match &mut progress.kept {
+            Some(kept) if kept.since.elapsed() < KEPT => {
+                // It may be further on: the answer to the last request is what was lost.
+                kept.order.refresh().await?;
+                kept
+            }
+            kept => {
+                progress.counted = Counted::Order;
+                kept.insert(self.validated(account, method, token).await?)
+            }
+        };
+        if order.state().status == OrderStatus::Ready {
+            order.finalize_csr(&request(&self.domain, key)?).await?;
+        }
         let chain = chain_from_pem(order.poll_certificate(&POLLS).await?.as_bytes())?;
         let certificate = Certificate::new(chain, &key.sec1())?;
         if !certificate.is_for(&self.domain) {
@@ -180,7 +241,25 @@ impl Stage {
                 "the CA's certificate is for another host".into(),
             ));
         }
+        let key = key.clone();
         Ok(Issued { certificate, key })
+    }
+
+    /// A new order, ready for its certificate to be asked for.
+    async fn validated(
+        &self,
+        account: &Account,
+        method: Method,
+        token: &mut String,
+    ) -> Result<Validated, Failure> {
+        let names = [Identifier::Dns(self.domain.clone())];
+        let mut order = account.new_order(&NewOrder::new(&names)).await?;
+        self.prove(&mut order, method, token).await?;
+        Ok(Validated {
+            order,
+            key: Arc::new(EcKey::generate()?),
+            since: Instant::now(),
+        })
     }
 
     /// Has the CA validate the domain. It may have done so before, and remember.

@@ -1,3 +1,6 @@
+mod attempts;
+mod slow_ca;
+
 use super::cache::{Cache, entry};
 use super::client::AcmeClient;
 use super::directory::{DirectoryError, Lack, Mode, Tightened, look, prepare};
