@@ -195,15 +195,15 @@ async fn a_large_frame_in_an_outage_is_in_the_budget() {
         phones.push(phone);
     }
     leave(&relay, daemon, 1).await;
-    for phone in &phones {
+    // One after the other, so that it is not what is half received.
+    for (n, phone) in phones.iter().enumerate() {
         phone.send(&json_of(250_000));
+        relay.log.wait_nth(n + 1, "phone_parked", &[]).await;
     }
+    let overloaded = [("err", "closed by the relay: overloaded")];
     relay
         .log
-        .wait(
-            "phone_forwarder_read_end",
-            &[("err", "closed by the relay: overloaded")],
-        )
+        .wait("phone_forwarder_read_end", &overloaded)
         .await;
 }
 

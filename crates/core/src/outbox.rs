@@ -111,10 +111,11 @@ impl<T, B: Budget> Outbox<T, B> {
     }
 
     /// `bytes` of a message from the same peer are kept until it is complete. They count in the common budget as if they
-    /// were queued. False: it does not allow so many, and nothing is noted.
+    /// were queued. False: it does not allow so many more, and nothing is noted.
     #[must_use]
     pub fn hold(&mut self, bytes: usize) -> bool {
-        let held = self.share.cover(self.charged_bytes.saturating_add(bytes));
+        let held = bytes <= self.held_bytes()
+            || self.share.cover(self.charged_bytes.saturating_add(bytes));
         if held {
             self.held_bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
             self.settle();

@@ -375,3 +375,15 @@ fn what_is_exempt_is_bounded() {
     }
     assert_eq!(outbox.push_exempt((), 1_000), Err(Overflow::First));
 }
+
+/// What is queued beside it may be exempt, and covered by nothing.
+#[test]
+fn to_hold_no_more_than_before_is_always_allowed() {
+    let budget = Counted::new(2 * limits::QUEUE_STEP_BYTES);
+    let mut outbox = Outbox::new(limits::NOTICE_BYTES, &budget);
+    assert!(outbox.hold(limits::QUEUE_FREE_BYTES + 1));
+    assert_eq!(outbox.push_exempt((), limits::QUEUE_FREE_BYTES), Ok(()));
+    assert!(!outbox.hold(limits::QUEUE_FREE_BYTES + 2));
+    assert!(outbox.hold(limits::QUEUE_FREE_BYTES + 1));
+    assert!(outbox.hold(0));
+}

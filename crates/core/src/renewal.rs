@@ -107,7 +107,7 @@ impl Renewal {
     /// apart.
     ///
     /// The next attempt waits as long as the CA asked for, but not beyond the certificate's end; if that has come, or
-    /// there is no certificate, an hour at the most. Asking can't make it worse then, and a CA or a clock may be wrong.
+    /// there is no certificate that clients take, an hour at the most. Asking can't make it worse then, and a CA or a clock may be wrong.
     pub fn failed(
         &mut self,
         now: UnixSeconds,
@@ -123,10 +123,14 @@ impl Renewal {
                 base_s
             }
         };
-        let asked_s = retry_after_s.unwrap_or(0);
+        let longest_s = match self.unwanted {
+            true => HOUR_S,
+            false => self.left_s(now).max(HOUR_S),
+        };
+        let asked_s = retry_after_s.unwrap_or(0).min(longest_s);
         self.failures = self.failures.saturating_add(1);
         self.failed_at = now;
-        self.retry_s = jittered(base_s, random).max(asked_s.min(self.left_s(now).max(HOUR_S)));
+        self.retry_s = jittered(base_s, random).max(asked_s);
     }
 
     /// At `now` another attempt would be too soon, whatever the certificate says: it waits `wait_s`.
@@ -261,6 +265,8 @@ mod tests {
         renewal.failed(NOW, Counted::Order, None, 0);
         assert_eq!(renewal.wait_s(NOW), 4);
         assert_eq!(renewal.wait_s(at(4)), 0);
+        renewal.failed(NOW, Counted::Order, Some(DAY_S), 0);
+        assert_eq!(renewal.wait_s(NOW), HOUR_S, "as without one");
         renewal.renewed(Validity {
             not_before: NOW,
             not_after: at(90 * DAY_S),

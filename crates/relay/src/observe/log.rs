@@ -129,12 +129,7 @@ impl Log {
         &self.recent
     }
 
-    /// Counts a line that is not written, as one of those that standard error did not take.
-    pub(crate) fn leave_out(&self) {
-        self.dropped.fetch_add(1, Ordering::Relaxed);
-    }
-
-    /// Lines that were left out since the start, most of them because standard error took none.
+    /// Lines that were dropped since the start, because standard error took none.
     pub fn dropped_lines(&self) -> u64 {
         self.dropped.load(Ordering::Relaxed)
     }

@@ -96,6 +96,8 @@ events! {
         "A binary sent something to a phone that is not there, as happens when a phone has just left.",
     BinaryForwarderPhoneEnqueueFailed Info hidden "binary_forwarder_phone_enqueue_failed" [ServerId, ConnId, Err]
         "A frame found no room in the queue of its phone.",
+    BinaryForwarderLinesLeftOut Warn shown "binary_forwarder_lines_left_out" [ServerId, BinaryConnId, Count]
+        "A binary went on sending what goes nowhere: it has 20 lines, and then one a second, and these are missing.",
     BinaryForwarderPhoneSendFailed Info hidden "binary_forwarder_phone_send_failed" [ServerId, ConnId, Err]
         "A frame could not be written to its phone.",
     BinaryForwarderCloseFrameSendFailed Info hidden "binary_forwarder_close_frame_send_failed" [ServerId, ConnId, CloseCode, Err]
@@ -117,7 +119,7 @@ events! {
     AcceptFailed Warn shown "accept_failed" [Err]
         "The system gives out no connection: usually there are no descriptors left.",
     LogLinesDropped Warn shown "log_lines_dropped" [Count]
-        "So many lines are missing: standard error was read too slowly, or a binary went on sending what goes nowhere, of which each has 20 lines and then one a second.",
+        "Standard error was read too slowly; so many lines are missing.",
     ConnectionsDropped Warn shown "connections_dropped" [Reason, Count, Remote]
         "Connections were dropped before they were answered; `remote` is the last of them, where one address is to blame: it has too many, or only `--trust-proxy` may connect.",
     Starting Info hidden "starting" [Version, Mode, Listen, MaxConnections, Domain, CertCache, HttpsProxyProtocol]
@@ -187,7 +189,7 @@ events! {
     CertificateLoaded Info shown "certificate_loaded" [Domain, NotAfter]
         "A certificate serves, from files or from the cache.",
     CertificateUnfit Warn shown "certificate_unfit" [Err]
-        "It is served all the same, but clients will refuse it.",
+        "It is served all the same, but clients may refuse it.",
     CertificateReloadFailed Warn shown "certificate_reload_failed" [Err]
         "The changed files cannot be used; the old certificate serves on.",
     CertificateIssued Info shown "certificate_issued" [Domain, NotAfter, Challenge]

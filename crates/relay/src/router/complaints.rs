@@ -3,7 +3,8 @@
 use super::Router;
 use crate::observe::log::{Event, Key};
 use crate::session::peer::Peer;
-use relay_core::{Buckets, Conn, Overflow};
+use relay_core::{Buckets, Conn, Millis, Overflow};
+use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::sync::{Mutex, PoisonError};
 
@@ -15,26 +16,53 @@ const REFILL_MS: u64 = 1_000;
 const BINARIES: usize = 4_096;
 
 /// How much was complained of each binary lately.
-pub(super) struct Complaints(Mutex<Buckets<Conn>>);
+pub(super) struct Complaints(Mutex<Inner>);
+
+struct Inner {
+    lines: Buckets<Conn>,
+    /// Since the last line about that binary.
+    left_out: BTreeMap<Conn, u64>,
+}
 
 impl Complaints {
     pub(super) fn new() -> Self {
-        Self(Mutex::new(Buckets::new(BURST, REFILL_MS, BINARIES)))
+        Self(Mutex::new(Inner {
+            lines: Buckets::new(BURST, REFILL_MS, BINARIES),
+            left_out: BTreeMap::new(),
+        }))
+    }
+
+    /// Whether there may be a line about this binary now, and how many were left out before it.
+    fn take(&self, now: Millis, binary: Conn) -> Option<u64> {
+        // Plain arithmetic: nothing panics under this lock.
+        let mut inner = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if inner.lines.take(now, &binary).is_ok() {
+            return Some(inner.left_out.remove(&binary).unwrap_or(0));
+        }
+        *inner.left_out.entry(binary).or_default() += 1;
+        if inner.left_out.len() > BINARIES {
+            inner.left_out.pop_first();
+        }
+        None
     }
 }
 
 impl Router {
-    /// Writes a line about what this binary does wrong, or counts it with those that are left out.
+    /// Writes a line about what this binary does wrong, unless there were too many; the next one has their number before
+    /// it.
     pub(crate) fn complain(&self, binary: &Peer, event: Event, fields: &[(Key, &dyn Display)]) {
-        let lines = self.complaints.0.lock();
-        // Plain arithmetic: nothing panics under this lock.
-        let mut lines = lines.unwrap_or_else(PoisonError::into_inner);
-        let allowed = lines.take(self.clock.now(), &binary.conn).is_ok();
-        drop(lines);
-        match allowed {
-            true => self.log.write(event, fields),
-            false => self.log.leave_out(),
+        let Some(left_out) = self.complaints.take(self.clock.now(), binary.conn) else {
+            return;
+        };
+        if left_out > 0 {
+            let fields: [(Key, &dyn Display); 3] = [
+                (Key::ServerId, &binary.table.server),
+                (Key::BinaryConnId, &binary.conn_id),
+                (Key::Count, &left_out),
+            ];
+            self.log.write(Event::BinaryForwarderLinesLeftOut, &fields);
         }
+        self.log.write(event, fields);
     }
 
     pub(crate) fn log_unknown_conn_id(&self, binary: &Peer, conn_id: &str) {
@@ -55,19 +83,21 @@ impl Router {
 
 #[cfg(test)]
 mod tests {
-    use crate::router::home::Home;
+    use super::*;
 
     #[test]
     fn one_binary_does_not_fill_the_log() {
-        let home = Home::new();
-        let (binary, other) = (home.claim(), home.claim());
-        for _ in 0..1_000 {
-            home.0.log_unknown_conn_id(&binary.peer, "nobody");
-        }
-        let left_out = home.0.log.dropped_lines();
-        // It may have taken some seconds.
-        assert!((900..=980).contains(&left_out), "{left_out}");
-        home.0.log_unknown_conn_id(&other.peer, "nobody");
-        assert_eq!(home.0.log.dropped_lines(), left_out);
+        let complaints = Complaints::new();
+        let (binary, other) = (Conn(1), Conn(2));
+        let lines = |now, binary| {
+            (0..100)
+                .filter_map(|_| complaints.take(Millis(now), binary))
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(lines(0, binary), [0; 20]);
+        assert_eq!(lines(999, binary).len(), 0);
+        assert_eq!(lines(1_000, binary), [180]);
+        assert_eq!(lines(1_000, other), [0; 20]);
+        assert_eq!(lines(60_000, binary)[..2], [99, 0]);
     }
 }

@@ -201,6 +201,8 @@ impl Handler for Phone {
         };
         let frame = std::mem::take(frame);
         self.held_up = HeldUp::No;
+        // From here on it is its binary's, and must not count twice. No less than this is always allowed.
+        let _ = self.peer().lock().outbox.hold(0);
         let forwarded = self.forward(Payload::Owned(frame), None);
         self.settle(forwarded).map(drop)
     }

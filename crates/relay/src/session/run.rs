@@ -103,9 +103,14 @@ impl<S: Transport, H: Handler> Session<S, H> {
     /// more is written, or it would pass for progress.
     fn flush(&mut self, cx: &mut Context<'_>, now: Millis) -> bool {
         let flushed = Pin::new(&mut self.socket).poll_flush(cx);
-        self.flushing = flushed.is_pending();
+        let was_flushing = std::mem::replace(&mut self.flushing, flushed.is_pending());
         match flushed {
-            Poll::Ready(Ok(())) => return true,
+            Poll::Ready(Ok(())) => {
+                if was_flushing {
+                    self.life.write_advanced(now);
+                }
+                return true;
+            }
             Poll::Ready(Err(_)) => self.write_failed(Cause::PeerVanished, "write failed"),
             Poll::Pending => {
                 self.write_blocked = true;

@@ -126,12 +126,13 @@ function happen(news) {
 }
 /** What a stream begins with: all that the relay remembers, of which some may be known. */
 function remember(recent) {
-  if (paused()) {
-    const shown = new Set(happenings.map((h) => JSON.stringify(h)));
-    return hold(recent.filter((h) => !shown.has(JSON.stringify(h))));
-  }
   // Whatever is known from the first of these on is among them, too.
   const first = recent.length ? recent[0].t : Infinity;
+  if (paused()) {
+    const shown = new Set(happenings.map((h) => JSON.stringify(h)));
+    const news = recent.filter((h) => !shown.has(JSON.stringify(h)));
+    return hold(held.filter((h) => h.t < first).concat(news));
+  }
   happenings = happenings.filter((h) => h.t < first);
   lists.forEach(relist);
   happen(recent);

@@ -348,11 +348,11 @@ impl Acme {
         Ok(key)
     }
 
-    /// Writes what the cache doesn't have yet. The log hears once that it doesn't work, and once that
-    /// it works again.
+    /// Writes what the cache doesn't have yet, in order: a note of where a certificate is from must not come without it.
+    /// The log hears once that it doesn't work, and once that it works again.
     async fn save(&mut self) {
         let mut failed = None;
-        for (name, text) in std::mem::take(&mut self.unsaved) {
+        while let Some((name, text)) = self.unsaved.pop_first() {
             let cache = self.cache.clone();
             let path = cache.path(&name);
             let entry = (name.clone(), text.clone());
@@ -365,7 +365,8 @@ impl Acme {
                 Ok(()) => {}
                 Err(error) => {
                     self.unsaved.extend([entry]);
-                    failed.get_or_insert((path, error));
+                    failed = Some((path, error));
+                    break;
                 }
             }
         }

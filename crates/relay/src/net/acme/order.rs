@@ -27,8 +27,8 @@ const POLLS: RetryPolicy = RetryPolicy::new()
     .backoff(1.0)
     .timeout(RESULT);
 
-/// For so long the next attempts go on with an order before they make another. One that waits longer has most likely
-/// been lost by the CA, and will never count in its limits.
+/// For so long the next attempts go on with an order, and one more looks whether it has come to its end after all. One
+/// that waits longer has most likely been lost by the CA, and will never count in its limits.
 const KEPT: Duration = Duration::from_secs(3600);
 
 /// The ways to show the CA that the domain is ours.
@@ -83,12 +83,14 @@ impl From<Error> for Failure {
         match &error {
             Error::Api(problem) => match kind(problem) {
                 "badNonce" => Self::Nonce,
-                "rateLimited" | "serverInternal" => Self::Unsettled(describe(problem)),
+                "rateLimited" => Self::Unsettled(describe(problem)),
+                _ if problem.status.is_some_and(|status| status >= 500) => {
+                    Self::Unsettled(describe(problem))
+                }
                 _ => Self::Other(describe(problem)),
             },
-            // What goes wrong on the way is `Other` in the library.
-            Error::Timeout(_) | Error::Other(_) => Self::Unsettled(with_causes(&error)),
-            error => Self::Other(with_causes(error)),
+            // What goes wrong on the way; also an answer that is none of the CA's.
+            error => Self::Unsettled(with_causes(error)),
         }
     }
 }
@@ -193,9 +195,10 @@ impl Stage {
         let _shown = Shown(self);
         let issued = self.try_order(account, method, progress, &mut token).await;
         let open = matches!(issued, Err(Failure::Unsettled(_) | Failure::Nonce));
-        progress
-            .kept
-            .take_if(|kept| !open || kept.order.state().status == OrderStatus::Invalid);
+        progress.kept.take_if(|kept| {
+            let failed = kept.order.state().status == OrderStatus::Invalid;
+            !open || failed || kept.since.elapsed() >= KEPT
+        });
         issued.map_err(|failure| {
             let clean = |text: String| {
                 let text = text.replace(account.key_thumbprint(), "…");
@@ -221,7 +224,7 @@ impl Stage {
         token: &mut String,
     ) -> Result<Issued, Failure> {
         let Validated { order, key, .. } = match &mut progress.kept {
-            Some(kept) if kept.since.elapsed() < KEPT => {
+            Some(kept) => {
                 // It may be further on: the answer to the last request is what was lost.
                 kept.order.refresh().await?;
                 kept

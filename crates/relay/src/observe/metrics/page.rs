@@ -60,7 +60,7 @@ impl Metrics {
         }
         page.counter(
             name!("log_lines_dropped_total"),
-            "Log lines left out because standard error did not take them, or a binary caused too many",
+            "Log lines dropped because standard error did not take them",
         )
         .sample(&[], gauges.log_lines_dropped);
         if let Some((not_before, not_after)) = gauges.certificate {

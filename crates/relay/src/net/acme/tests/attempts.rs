@@ -102,8 +102,19 @@ async fn an_order_that_failed_or_takes_hours_makes_room_for_another() {
     assert!(orders.attempt(Manner::Later).await.0.is_err());
     assert_eq!(orders.ca.counts(), (2, 2));
     advance(Duration::from_secs(100)).await;
+    assert!(orders.attempt(Manner::Later).await.0.is_err());
+    assert_eq!(orders.ca.counts(), (2, 2), "a last look");
     assert!(orders.attempt(AT_ONCE).await.0.is_ok());
     assert_eq!(orders.ca.counts(), (3, 3), "the second one was lost");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_order_that_was_issued_between_two_late_attempts_is_fetched() {
+    let mut orders = Orders::at(AT_ONCE).await;
+    assert!(orders.attempt(Manner::Later).await.0.is_err());
+    advance(Duration::from_secs(7_200)).await;
+    assert!(orders.attempt(AT_ONCE).await.0.is_ok());
+    assert_eq!(orders.ca.counts(), (1, 1));
 }
 
 /// The ACME client of a relay that keeps its certificates here, and never asks a CA.
