@@ -90,10 +90,16 @@ async fn the_log_may_be_quieter_than_the_page() {
 #[tokio::test]
 async fn a_flood_is_told_as_a_number() {
     let relay = relay(&[]).await;
-    let (daemon, _phone, _) = relay.pair("home").await;
+    // Each has so many lines about what it sends to nobody.
+    let mut daemons = Vec::new();
+    for n in 0..25 {
+        daemons.push(relay.daemon(&format!("home-{n}")).await);
+    }
     let mut events = Events::open(&relay).await.unwrap();
-    for n in 0..500 {
-        daemon.send_to(&format!("nobody-{n}"), &frame(n));
+    for n in 0..20 {
+        for daemon in &daemons {
+            daemon.send_to(&format!("nobody-{n}"), &frame(n));
+        }
     }
     let (mut told, mut skipped) = (0, 0);
     while told + skipped < 500 {
@@ -106,7 +112,8 @@ async fn a_flood_is_told_as_a_number() {
             .count() as u64;
         skipped += recent.last().unwrap()["skipped"].as_u64().unwrap_or(0);
     }
-    assert!(told >= 30 && skipped >= 300, "{told} {skipped}");
+    // The claims were told, too.
+    assert!(told >= 20 && skipped >= 300, "{told} {skipped}");
 }
 
 #[tokio::test]
