@@ -50,8 +50,12 @@ async fn exercise(relay: &Relay) {
         .daemon_with("home", &[("x-pyrycode-instance", "instance-of-rival")])
         .await;
     rival.expect_close(4409, "server-id already claimed").await;
-    for instance in ["instance-of-home-77", "instance-of-another"] {
+    for (nth, instance) in [(1, "instance-of-home-77"), (2, "instance-of-another")] {
         daemon.cut().await;
+        relay
+            .log
+            .wait_nth(nth, "server_released", &[("server_id", "home")])
+            .await;
         daemon = relay
             .daemon_with("home", &[("x-pyrycode-instance", instance)])
             .await;

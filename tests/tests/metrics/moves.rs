@@ -367,10 +367,17 @@ pub(crate) async fn unread_log() -> Seen {
     let pipe = folder.path().join("log").to_str().unwrap().to_owned();
     let script = format!("mkfifo {pipe} && exec \"$@\" 2<>{pipe}");
     let wrapper = ["sh", "-c", &script, "sh"].map(str::to_owned);
-    let relay = Launch::new(&[]).through(&wrapper).start().await;
-    let daemon = relay.daemon("hostile-home").await;
-    for _ in 0..10_000 {
-        daemon.send("hostile, and no envelope");
+    let relay = Launch::new(&["--rate-burst", "0"])
+        .through(&wrapper)
+        .start()
+        .await;
+    // Each has some lines when it comes and goes, and twenty about what it sends.
+    for n in 0..500 {
+        let mut daemon = relay.daemon(&format!("hostile-{n}")).await;
+        for _ in 0..20 {
+            daemon.send("hostile, and no envelope");
+        }
+        daemon.expect_alive().await;
     }
     seen.until(&relay, &["log_lines_dropped_total"]).await;
     seen
