@@ -1,7 +1,7 @@
 //! Close directives, close notices, and protocol errors.
 #![allow(clippy::unwrap_used, reason = "in a test, a panic is the report")]
 
-use relay_tests::{Daemon, Event, Relay, directive, frame, json_of, masked, op};
+use relay_tests::{Daemon, Event, Raw, Relay, directive, frame, json_of, masked, op};
 
 /// That no notice precedes the next phone's frame.
 async fn assert_nothing_pending(relay: &Relay, daemon: &mut Daemon) {
@@ -156,6 +156,18 @@ async fn what_was_sent_before_a_bare_fin_is_delivered() {
     relay.expect_counts(1, 0).await;
 }
 
+/// A phone that reads nothing, and for which much more waits than the kernels take; and its conn_id.
+async fn behind_a_backlog(relay: &Relay, daemon: &mut Daemon) -> (Raw, String) {
+    let mut phone = relay.raw_phone("home", Some(4096)).await;
+    phone.send(&frame(1)).await;
+    let conn_id = daemon.expect_frame(&frame(1)).await;
+    while relay.metric("pyrycode_relay_queue_bytes").await < Some(1_000_000.0) {
+        daemon.send_to(&conn_id, &json_of(200_000));
+        daemon.expect_alive().await;
+    }
+    (phone, conn_id)
+}
+
 /// Nor does it cost a slow reader the close that is due: an echo, or what it did wrong.
 #[tokio::test]
 async fn a_fin_behind_the_last_word_does_not_hide_the_close() {
@@ -194,16 +206,8 @@ async fn a_fin_behind_the_last_word_does_not_hide_the_close() {
 #[tokio::test]
 async fn a_fin_does_not_hide_a_directive_that_waits() {
     let relay = Relay::start(&["--control-timeout", "60s", "--write-timeout", "60s"]).await;
-    let queued = "pyrycode_relay_queue_bytes";
     let mut daemon = relay.daemon("home").await;
-    let mut phone = relay.raw_phone("home", Some(4096)).await;
-    phone.send(&frame(1)).await;
-    let conn_id = daemon.expect_frame(&frame(1)).await;
-    // More than the kernels take.
-    while relay.metric(queued).await == Some(0.0) {
-        daemon.send_to(&conn_id, &json_of(200_000));
-        daemon.expect_alive().await;
-    }
+    let (mut phone, conn_id) = behind_a_backlog(&relay, &mut daemon).await;
     daemon.close_phone(&conn_id, Some(&frame(2)), 4401);
     daemon.expect_alive().await;
     phone.half_close().await;
@@ -225,16 +229,8 @@ async fn a_fin_does_not_hide_a_directive_that_waits() {
 #[tokio::test]
 async fn a_directive_that_waits_is_not_overtaken_by_a_fault_of_the_phone() {
     let relay = Relay::start(&["--control-timeout", "60s", "--write-timeout", "60s"]).await;
-    let queued = "pyrycode_relay_queue_bytes";
     let mut daemon = relay.daemon("home").await;
-    let mut phone = relay.raw_phone("home", Some(4096)).await;
-    phone.send(&frame(1)).await;
-    let conn_id = daemon.expect_frame(&frame(1)).await;
-    // Much more than the kernels take.
-    while relay.metric(queued).await < Some(1_000_000.0) {
-        daemon.send_to(&conn_id, &json_of(200_000));
-        daemon.expect_alive().await;
-    }
+    let (mut phone, conn_id) = behind_a_backlog(&relay, &mut daemon).await;
     daemon.close_phone(&conn_id, Some(&frame(2)), 4401);
     daemon.expect_alive().await;
     phone.write(&masked(op::TEXT, b"no JSON")).await.unwrap();
@@ -258,15 +254,8 @@ async fn a_directive_that_waits_is_not_overtaken_by_a_fault_of_the_phone() {
 #[tokio::test]
 async fn a_directive_that_waits_without_a_close_is_not_overtaken_either() {
     let relay = Relay::start(&["--control-timeout", "60s", "--write-timeout", "60s"]).await;
-    let queued = "pyrycode_relay_queue_bytes";
     let mut daemon = relay.daemon("home").await;
-    let mut phone = relay.raw_phone("home", Some(4096)).await;
-    phone.send(&frame(1)).await;
-    let conn_id = daemon.expect_frame(&frame(1)).await;
-    while relay.metric(queued).await < Some(1_000_000.0) {
-        daemon.send_to(&conn_id, &json_of(200_000));
-        daemon.expect_alive().await;
-    }
+    let (mut phone, conn_id) = behind_a_backlog(&relay, &mut daemon).await;
     daemon.close_phone(&conn_id, Some(&frame(2)), 999);
     daemon.expect_alive().await;
     phone.write(&masked(op::TEXT, b"no JSON")).await.unwrap();
