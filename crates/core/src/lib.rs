@@ -12,6 +12,7 @@
 //!   share.
 //! - [`lobby`] holds who is accepted and not answered yet; [`forwarded`] says who calls through proxies of ours.
 //! - [`wake`] says which push wakes are sent, when a send is tried again, and what became of it.
+//! - [`complaints`] says which lines about what somebody does wrong are written.
 //! - [`drain`] spreads the closes of a shutdown; [`renewal`] says when a certificate is renewed.
 //! - [`invariant`] says what must hold of a hub after every step.
 //! - [`limits`] has every bound with its derivation.
@@ -20,6 +21,7 @@
 
 pub mod bucket;
 pub mod budget;
+pub mod complaints;
 pub mod drain;
 pub mod forwarded;
 pub mod hub;
@@ -42,6 +44,7 @@ pub mod wake;
 
 pub use bucket::{Buckets, Concurrent, RetryAfter, SourceKey, source_key};
 pub use budget::Budget;
+pub use complaints::Complaints;
 pub use drain::Drain;
 pub use hub::{Counts, Hub};
 pub use ids::{Conn, Instance, ServerId, phone_conn_id, phone_suffix, suffix_of_digits};

@@ -63,5 +63,14 @@ pub const WAKES_IN_FLIGHT: u32 = 32;
 /// characters. An entry lives at most burst × refill (a minute by default).
 pub const WAKE_IDS: usize = 65_536;
 
+/// Lines about what one binary sends that goes nowhere, at once: enough to see what is wrong.
+pub const COMPLAINT_BURST: u32 = 20;
+
+/// Milliseconds until there may be one more such line: a journal keeps up with one a second.
+pub const COMPLAINT_REFILL_MS: u64 = 1_000;
+
+/// Binaries whose lines are counted at a time. An entry lives at most burst × refill after its last line.
+pub const COMPLAINT_KEYS: usize = 4_096;
+
 /// Entries an empty outbox keeps room for, so that one frame after the other needs no allocation.
 pub const OUTBOX_KEPT_ITEMS: usize = 4;

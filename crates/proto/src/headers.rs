@@ -129,8 +129,9 @@ fn present<'a>(get: &impl Fn(&str) -> Option<&'a [u8]>, name: &str) -> Option<&'
 
 /// What somebody says of itself, as far as it is kept.
 fn text(value: &[u8]) -> String {
-    let kept = value.get(..NAME_BYTES).unwrap_or(value);
-    String::from_utf8_lossy(kept).into_owned()
+    let text = String::from_utf8_lossy(value);
+    let (kept, _) = text.split_at(text.floor_char_boundary(NAME_BYTES));
+    kept.to_owned()
 }
 
 /// Without the spaces and tabs at both ends (the optional whitespace of RFC 9110 §5.6.3).
@@ -227,6 +228,10 @@ mod tests {
         assert_eq!(with(3, most).unwrap().instance, Some(Secret(most.to_vec())));
         assert_eq!(with(3, more), Err(UnusableHeader(INSTANCE)));
         assert_eq!(with(1, more).unwrap().version.as_bytes(), most);
+        let split = [most, "é".as_bytes()].concat();
+        assert_eq!(with(1, &split[1..]).unwrap().version.as_bytes(), &most[1..]);
+        let broken = with(1, &[0xff; NAME_BYTES]).unwrap().version;
+        assert_eq!(broken, "\u{fffd}".repeat(NAME_BYTES / 3));
     }
 
     /// With U+FFFD for what isn't, different ones would be one slot.

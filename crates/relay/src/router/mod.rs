@@ -6,7 +6,6 @@
 
 mod apply;
 mod audit;
-mod complaints;
 #[cfg(test)]
 pub(crate) mod home;
 #[cfg(test)]
@@ -17,7 +16,6 @@ mod table;
 mod view;
 
 pub use audit::Holdings;
-use complaints::Complaints;
 pub(crate) use seat::Seat;
 pub(crate) use slot_hash::{SlotHash, SlotHasher};
 pub(crate) use table::Table;
@@ -37,8 +35,8 @@ use relay_core::bucket::RetryAfter;
 use relay_core::drain::Drain;
 use relay_core::limits;
 use relay_core::{
-    Conn, Counts, Effects, Hub, Input, Instance, Millis, Outbox, ParkBudget, Path, PhoneEnd,
-    ServerId, phone_conn_id,
+    Complaints, Conn, Counts, Effects, Hub, Input, Instance, Millis, Outbox, ParkBudget, Path,
+    PhoneEnd, ServerId, phone_conn_id,
 };
 use relay_proto::close::Cause;
 use std::collections::{BTreeMap, HashMap, VecDeque};
@@ -59,7 +57,7 @@ pub(crate) struct Router {
     park: Mutex<ParkBudget>,
     /// Shared by the outboxes of all connections.
     queue: Arc<QueueBudget>,
-    complaints: Complaints,
+    complaints: Mutex<Complaints<Conn>>,
     next_conn: AtomicU64,
     /// The hub's next deadline may be earlier than the one the timer sleeps for.
     rescheduled: Notify,
@@ -139,7 +137,7 @@ impl Router {
                 shutting_down: false,
                 effects: Effects::new(),
             }),
-            complaints: Complaints::new(),
+            complaints: Mutex::default(),
             next_conn: AtomicU64::new(1),
             rescheduled: Notify::new(),
             emptied: Notify::new(),
@@ -469,6 +467,14 @@ impl Router {
     fn park_budget(&self) -> MutexGuard<'_, ParkBudget> {
         // Plain arithmetic: nothing panics under this lock.
         self.park.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether there may be another line about what this binary does wrong, and how many were left out before it.
+    fn may_complain(&self, binary: Conn) -> Option<u64> {
+        // Plain arithmetic: nothing panics under this lock.
+        let complaints = self.complaints.lock();
+        let mut complaints = complaints.unwrap_or_else(PoisonError::into_inner);
+        complaints.take(self.clock.now(), &binary)
     }
 
     /// Whole milliseconds since the relay started.

@@ -53,6 +53,16 @@ impl Seat {
         }
     }
 
+    /// Whether there may be another line about what this binary does wrong. If lines were left out before it, that is
+    /// written now.
+    pub(crate) fn may_complain(&self) -> bool {
+        let left_out = self.router.may_complain(self.peer.conn);
+        if let Some(count @ 1..) = left_out {
+            self.log(Event::BinaryForwarderLinesLeftOut, &[(Key::Count, &count)]);
+        }
+        left_out.is_some()
+    }
+
     /// Writes a record with this connection's `server_id` and id in front.
     pub(crate) fn log(&self, event: Event, fields: &[(Key, &dyn Display)]) {
         let id = match self.peer.leg {

@@ -59,13 +59,18 @@ impl Binary {
     }
 
     fn complain(&self, event: Event, err: &dyn Display) {
-        let peer = &self.seat.peer;
-        let fields: [(Key, &dyn Display); 3] = [
-            (Key::ServerId, &peer.table.server),
-            (Key::BinaryConnId, &peer.conn_id),
-            (Key::Err, err),
-        ];
-        self.seat.router.complain(peer, event, &fields);
+        if self.seat.may_complain() {
+            self.seat.log(event, &[(Key::Err, err)]);
+        }
+    }
+
+    /// The same of what it sent to this phone.
+    fn complain_of(&self, conn_id: &str, event: Event, fields: &[(Key, &dyn Display)]) {
+        if self.seat.may_complain() {
+            let server: &dyn Display = &self.seat.peer.table.server;
+            let all = [&[(Key::ServerId, server), (Key::ConnId, &conn_id)], fields].concat();
+            self.seat.router.log.write(event, &all);
+        }
     }
 
     /// Finds out whom the message is for. `None`: nobody, and that is logged, or the relay itself.
@@ -93,9 +98,7 @@ impl Binary {
             }
         };
         let Some(phone) = self.seat.peer.table.phone(self.seat.peer.conn, &conn_id) else {
-            self.seat
-                .router
-                .log_unknown_conn_id(&self.seat.peer, &conn_id);
+            self.complain_of(&conn_id, Event::BinaryForwarderUnknownConnId, &[]);
             return None;
         };
         let frame = frame.map(|frame| {
@@ -142,9 +145,8 @@ impl Binary {
             None => Item::bare(meaning),
         };
         if let Err(overflow) = phone.deliver(item, cost, close_code) {
-            self.seat
-                .router
-                .log_refused_frame(&self.seat.peer, &phone, overflow);
+            let event = Event::BinaryForwarderPhoneEnqueueFailed;
+            self.complain_of(&phone.conn_id, event, &[(Key::Err, &overflow)]);
             if overflow == Overflow::First {
                 phone.close(close_code.map_or(Cause::BacklogFull, Cause::DirectiveOverflow));
             }
