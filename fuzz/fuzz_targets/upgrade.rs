@@ -16,6 +16,9 @@ mod forwarded;
 const MAX_HEADERS: usize = 64;
 const MAX_HEAD_BYTES: usize = 16 * 1024;
 
+/// As the relay has it: bytes of a server-id or an instance.
+const NAME_BYTES: usize = 256;
+
 const DOMAIN: &str = "relay.example";
 const STATUSES: [u16; 10] = [200, 400, 403, 404, 405, 421, 426, 429, 431, 503];
 
@@ -99,7 +102,7 @@ fn is_good(request: &Request<'_, '_>, domain: Option<&str>) -> bool {
     let key = one("sec-websocket-key");
     let server = one("x-pyrycode-server").trim_ascii();
     (request.method, request.version) == (Some("GET"), Some(1))
-        && domain.map_or(!host.is_empty(), |domain| host == domain.as_bytes())
+        && domain.map_or(is_name(host), |domain| host == domain.as_bytes())
         && asks.iter().all(|(name, value)| one(name) == *value)
         && required
             .iter()
@@ -111,7 +114,22 @@ fn is_good(request: &Request<'_, '_>, domain: Option<&str>) -> bool {
         && key[..21].iter().all(u8::is_ascii_alphanumeric)
         && matches!(key[21..], [b'A' | b'Q' | b'g' | b'w', b'=', b'='])
         && !server.is_empty()
+        && [server, one("x-pyrycode-instance")]
+            .iter()
+            .all(|name| name.len() <= NAME_BYTES)
+        && all(request.headers, "x-pyrycode-instance").len() <= 1
         && std::str::from_utf8(server).is_ok()
+}
+
+/// Surely the name of a host.
+fn is_name(host: &[u8]) -> bool {
+    !host.is_empty() && host.iter().all(|b| b.is_ascii_alphanumeric() || *b == b'.')
+}
+
+/// Surely not what a Host header may have (RFC 9112, section 3.2; RFC 3986, section 3.2).
+fn is_no_host(host: &[u8]) -> bool {
+    let allowed = |b: &u8| b.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=%:[]".contains(b);
+    !host.iter().all(allowed)
 }
 
 /// What is said instead of a 101, if anything.
@@ -171,7 +189,8 @@ fn check_request(request: &Request<'_, '_>, domain: Option<&str>, upgraded: &Upg
     }
     let server = first("x-pyrycode-server").expect("a server-id");
     assert_eq!(upgraded.server_id.as_bytes(), server);
-    assert!(!upgraded.server_id.is_empty() && first("user-agent").is_some());
+    assert!((1..=NAME_BYTES).contains(&upgraded.server_id.len()));
+    assert!(first("user-agent").is_some());
     let path: hyper::Uri = request.path.unwrap_or_default().parse().expect("a target");
     let leg = if upgraded.is_binary {
         "server"
@@ -185,6 +204,11 @@ fn check_request(request: &Request<'_, '_>, domain: Option<&str>, upgraded: &Upg
     );
     let hosts = all(request.headers, "host");
     assert_eq!(hosts.len(), 1);
+    assert!(
+        !is_no_host(hosts[0].trim_ascii()),
+        "{}",
+        hosts[0].escape_ascii()
+    );
     if let Some(domain) = domain {
         let host = match path.authority() {
             Some(authority) => authority.as_str().to_owned(),

@@ -78,6 +78,7 @@ async fn a_request_without_a_host_or_with_two_is_400() {
             "Host: a\r\nHost: a\r\n",
             "Host: a\r\nHost: b\r\n",
             "Host: a b\r\n",
+            "Host: user@a\r\n",
         ] {
             let request = format!("GET {path} HTTP/1.1\r\n{hosts}\r\n");
             let answer = exchange(&mut relay.connect().await, &request).await;
@@ -101,7 +102,7 @@ async fn a_request_without_a_host_or_with_two_is_400() {
     let answer = exchange(&mut relay.connect().await, request).await;
     assert_eq!(answer.status, 400);
     let refusals = "pyrycode_relay_http_refusals_total{reason=\"host\"}";
-    relay.expect_metric(refusals, 26.0).await;
+    relay.expect_metric(refusals, 32.0).await;
 }
 
 #[tokio::test]

@@ -6,6 +6,8 @@ use crate::{Buckets, Millis};
 use std::collections::BTreeMap;
 
 /// How much was complained of each lately: [`COMPLAINT_BURST`] lines at once, then one each [`COMPLAINT_REFILL_MS`].
+///
+/// Remembers a number for each that went beyond that, until there is a line again or it is [forgotten](Self::forget).
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Complaints<K> {
     lines: Buckets<K>,
@@ -28,10 +30,12 @@ impl<K: Ord + Clone> Complaints<K> {
             return Some(self.left_out.remove(key).unwrap_or(0));
         }
         *self.left_out.entry(key.clone()).or_default() += 1;
-        if self.left_out.len() > COMPLAINT_KEYS {
-            self.left_out.pop_first();
-        }
         None
+    }
+
+    /// There will be no more about `key`: how many lines were left out after its last one.
+    pub fn forget(&mut self, key: &K) -> u64 {
+        self.left_out.remove(key).unwrap_or(0)
     }
 }
 
@@ -61,14 +65,15 @@ mod tests {
     }
 
     #[test]
-    fn what_is_remembered_is_bounded() {
+    fn who_is_forgotten_leaves_the_number_of_missing_lines_and_nothing_else() {
         let mut complaints = Complaints::new();
-        for key in 0..2 * COMPLAINT_KEYS {
+        for key in 0..100 {
             for _ in 0..=COMPLAINT_BURST {
                 let _ = complaints.take(Millis(0), &key);
             }
+            assert_eq!(complaints.forget(&key), 1);
+            assert_eq!(complaints.forget(&key), 0);
         }
-        assert_eq!(complaints.left_out.len(), COMPLAINT_KEYS);
-        assert_eq!(complaints.lines.len(), COMPLAINT_KEYS);
+        assert!(complaints.left_out.is_empty());
     }
 }

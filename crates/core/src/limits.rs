@@ -69,8 +69,9 @@ pub const COMPLAINT_BURST: u32 = 20;
 /// Milliseconds until there may be one more such line: a journal keeps up with one a second.
 pub const COMPLAINT_REFILL_MS: u64 = 1_000;
 
-/// Binaries whose lines are counted at a time. An entry lives at most burst × refill after its last line.
-pub const COMPLAINT_KEYS: usize = 4_096;
+/// Whose rate of such lines is remembered at a time: about 100 bytes each, as of [`REDIAL_IDS`]. An entry lives at most
+/// burst × refill.
+pub const COMPLAINT_KEYS: usize = 65_536;
 
 /// Entries an empty outbox keeps room for, so that one frame after the other needs no allocation.
 pub const OUTBOX_KEPT_ITEMS: usize = 4;

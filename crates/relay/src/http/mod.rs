@@ -206,12 +206,15 @@ fn route(site: &Arc<Site>, request: &Request<Incoming>, arrival: Arrival) -> Res
     }
 }
 
-/// RFC 9112, section 3.2: one that is a host, or empty. By another one proxies in front might go.
+/// RFC 9112, section 3.2: one that is a host, or empty, and names no user. By another one proxies in front might go.
 fn has_valid_host(request: &Request<Incoming>) -> bool {
     let mut hosts = request.headers().get_all(header::HOST).iter();
     match (hosts.next(), hosts.next()) {
         (None, _) => request.version() < Version::HTTP_11,
-        (Some(host), None) => host.is_empty() || Authority::try_from(host.as_bytes()).is_ok(),
+        (Some(host), None) => {
+            let authority = Authority::try_from(host.as_bytes());
+            host.is_empty() || authority.is_ok_and(|host| !host.as_str().contains('@'))
+        }
         (Some(_), Some(_)) => false,
     }
 }

@@ -115,13 +115,18 @@ impl Log {
         let stray = fields.iter().find(|(key, _)| !event.keys().contains(key));
         debug_assert!(stray.is_none(), "{event:?} has no {:?}", stray.map(|s| s.0));
         self.recent.note(event, fields);
-        let Some(queue) = self.queue.as_ref().filter(|_| event.level() >= self.level) else {
+        let Some(queue) = self.queue.as_ref().filter(|_| self.writes(event)) else {
             return;
         };
         let line = Message::Line(render(self.format, event, fields));
         if let Err(TrySendError::Full(_)) = queue.try_send(line) {
             self.dropped.fetch_add(1, Ordering::Relaxed);
         }
+    }
+
+    /// Whether its level is high enough.
+    pub(crate) fn writes(&self, event: Event) -> bool {
+        event.level() >= self.level
     }
 
     /// What was written lately, whatever the level of the log.

@@ -57,7 +57,8 @@ pub(crate) struct Router {
     park: Mutex<ParkBudget>,
     /// Shared by the outboxes of all connections.
     queue: Arc<QueueBudget>,
-    complaints: Mutex<Complaints<Conn>>,
+    /// Of each binary; apart, of those that the log's level leaves out and only the page shows.
+    complaints: Mutex<Complaints<(Conn, bool)>>,
     next_conn: AtomicU64,
     /// The hub's next deadline may be earlier than the one the timer sleeps for.
     rescheduled: Notify,
@@ -469,12 +470,10 @@ impl Router {
         self.park.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether there may be another line about what this binary does wrong, and how many were left out before it.
-    fn may_complain(&self, binary: Conn) -> Option<u64> {
+    fn complaints(&self) -> MutexGuard<'_, Complaints<(Conn, bool)>> {
         // Plain arithmetic: nothing panics under this lock.
         let complaints = self.complaints.lock();
-        let mut complaints = complaints.unwrap_or_else(PoisonError::into_inner);
-        complaints.take(self.clock.now(), &binary)
+        complaints.unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whole milliseconds since the relay started.

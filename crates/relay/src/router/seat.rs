@@ -49,18 +49,33 @@ impl Seat {
     /// The binary's reading side is over. `unwritten` did not reach it.
     pub(crate) fn binary_gone(&mut self, unwritten: VecDeque<(Item, usize)>) {
         if !std::mem::replace(&mut self.left, true) {
+            self.end_complaints();
             self.router.binary_gone(&self.peer, unwritten);
         }
     }
 
-    /// Whether there may be another line about what this binary does wrong. If lines were left out before it, that is
-    /// written now.
-    pub(crate) fn may_complain(&self) -> bool {
-        let left_out = self.router.may_complain(self.peer.conn);
-        if let Some(count @ 1..) = left_out {
+    /// Whether there may be a line with this event about what this binary does wrong. If lines were left out before it,
+    /// that is written now.
+    pub(crate) fn may_complain(&self, event: Event) -> bool {
+        let key = (self.peer.conn, self.router.log.writes(event));
+        let left_out = self.router.complaints().take(self.router.clock.now(), &key);
+        self.log_left_out(key.1, left_out.unwrap_or(0));
+        left_out.is_some()
+    }
+
+    /// There is nothing more to say about this binary.
+    fn end_complaints(&self) {
+        for written in [true, false] {
+            let left_out = self.router.complaints().forget(&(self.peer.conn, written));
+            self.log_left_out(written, left_out);
+        }
+    }
+
+    fn log_left_out(&self, written: bool, count: u64) {
+        // Nobody misses in the log what is not for it.
+        if written && count > 0 {
             self.log(Event::BinaryForwarderLinesLeftOut, &[(Key::Count, &count)]);
         }
-        left_out.is_some()
     }
 
     /// Writes a record with this connection's `server_id` and id in front.

@@ -59,14 +59,14 @@ impl Binary {
     }
 
     fn complain(&self, event: Event, err: &dyn Display) {
-        if self.seat.may_complain() {
+        if self.seat.may_complain(event) {
             self.seat.log(event, &[(Key::Err, err)]);
         }
     }
 
     /// The same of what it sent to this phone.
     fn complain_of(&self, conn_id: &str, event: Event, fields: &[(Key, &dyn Display)]) {
-        if self.seat.may_complain() {
+        if self.seat.may_complain(event) {
             let server: &dyn Display = &self.seat.peer.table.server;
             let all = [&[(Key::ServerId, server), (Key::ConnId, &conn_id)], fields].concat();
             self.seat.router.log.write(event, &all);
@@ -144,7 +144,7 @@ impl Binary {
             Some(span) => Item::frame(message, span, meaning).read_at(read_at),
             None => Item::bare(meaning),
         };
-        if let Err(overflow) = phone.deliver(item, cost, close_code) {
+        if let Err(overflow) = phone.deliver(&self.seat.peer, item, cost, close_code) {
             let event = Event::BinaryForwarderPhoneEnqueueFailed;
             self.complain_of(&phone.conn_id, event, &[(Key::Err, &overflow)]);
             if overflow == Overflow::First {
@@ -334,6 +334,22 @@ mod tests {
         assert_eq!(last_ping(&mut daemon), *b"\x89\x02p1");
         daemon.write_all(b"\x8a\x82\0\0\0\0p1").await.unwrap();
         assert_eq!(last_ping(&mut daemon), *b"\x89\x02s1");
+    }
+
+    /// Where its task was interrupted between finding the phone and giving it the frame.
+    #[test]
+    fn what_a_binary_sent_before_it_was_displaced_does_not_follow_what_its_successor_sends() {
+        let home = Home::new();
+        let holder = home.claim();
+        let (_phone, phone_peer) = home.phone();
+        let item = || Item::bare(Meaning::Delivered);
+        let give = |by: &Seat| phone_peer.deliver(&by.peer, item(), 2, None);
+        assert_eq!(give(&holder), Ok(()));
+        let successor = home.claim();
+        home.0
+            .path(&holder.peer, 1, Path::Silent { for_ms: u64::MAX });
+        assert_eq!(give(&successor), Ok(()), "it has resumed");
+        assert_eq!(give(&holder), Err(Overflow::Closed));
     }
 
     /// Its successor may have been sent frames that it never saw.

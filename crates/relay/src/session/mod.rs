@@ -15,6 +15,8 @@ pub(crate) mod phone;
 mod pings;
 mod read;
 mod run;
+#[cfg(test)]
+mod run_tests;
 pub(crate) mod stamp;
 pub(crate) mod stock;
 pub(crate) mod tally;
@@ -107,6 +109,9 @@ pub(crate) trait Handler: Send + Unpin + 'static {
     /// An item is on the wire, which had cost as many bytes of the outbox.
     fn written(&mut self, _item: &Item, _cost_bytes: usize) {}
 
+    /// The close that its binary asked for, behind what is written, is how this connection ends.
+    fn directed(&mut self, _code: u16) {}
+
     /// Asked when everything is written: a number for a ping whose pong proves that it arrived.
     fn proof_due(&mut self) -> Option<u64> {
         None
@@ -123,7 +128,7 @@ pub(crate) trait Handler: Send + Unpin + 'static {
     /// After [`Self::left`]: these were still to go out then, and will not.
     fn gave_up(&mut self, _items: &VecDeque<(Item, usize)>) {}
 
-    /// The item that could not be written, or none if nothing was under way.
+    /// The message that could not be written, or none if none was under way.
     fn write_failed(&mut self, _meaning: Option<&Meaning>, _detail: &'static str) {}
 
     /// The connection has no reading side any more; called once. `unwritten` were taken from the

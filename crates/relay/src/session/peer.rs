@@ -346,16 +346,18 @@ impl Peer {
         let _ = inner.outbox.hold(0);
     }
 
-    /// Queues what its binary sends to this phone. After a close directive nothing more is taken, and
-    /// the end of this phone is no news to the binary.
+    /// Queues what its `binary` sends to this phone. After a close directive nothing more is taken, and
+    /// the end of this phone is no news to the binary. Nor is anything taken from one that has been displaced: behind
+    /// what its successor has sent it would be out of order.
     pub(crate) fn deliver(
         &self,
+        binary: &Self,
         item: Item,
         cost_bytes: usize,
         close_code: Option<u16>,
     ) -> Result<(), Overflow> {
         let mut inner = self.lock();
-        if inner.directed {
+        if inner.directed || !self.table.is_holder(binary.conn) {
             return Err(Overflow::Closed);
         }
         inner.directed = close_code.is_some() && !inner.outbox.is_closed();

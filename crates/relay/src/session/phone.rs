@@ -211,14 +211,17 @@ impl Handler for Phone {
         let frame_bytes = cost_bytes.saturating_sub(OUTBOX_ITEM_BYTES);
         match &item.meaning {
             Meaning::Delivered => self.delivered(frame_bytes),
-            Meaning::Directive { code, with_frame } => {
-                if *with_frame {
-                    self.delivered(frame_bytes);
-                }
-                self.log(Event::BinaryForwarderPhoneClosed, &[(Key::CloseCode, code)]);
+            Meaning::Directive { with_frame, .. } if *with_frame => self.delivered(frame_bytes),
+            Meaning::Directive { .. } | Meaning::Control | Meaning::Forwarded | Meaning::Notice => {
             }
-            Meaning::Control | Meaning::Forwarded | Meaning::Notice => {}
         }
+    }
+
+    fn directed(&mut self, code: u16) {
+        self.log(
+            Event::BinaryForwarderPhoneClosed,
+            &[(Key::CloseCode, &code)],
+        );
     }
 
     fn write_failed(&mut self, meaning: Option<&Meaning>, detail: &'static str) {

@@ -28,7 +28,7 @@ impl<S: Transport, H: Handler> Future for Session<S, H> {
         for _ in 0..ROUNDS {
             let now = me.clock.now();
             me.obey(now);
-            if !gather {
+            if !gather && me.phase != Phase::Done {
                 me.write(cx, now);
             }
             let read = me.read(turn_bytes, cx, now);
@@ -171,6 +171,10 @@ impl<S: Transport, H: Handler> Session<S, H> {
 
     /// What its binary asked for has come to its turn: the close, behind all that it sent before.
     fn direct(&mut self, code: u16, now: Millis) {
+        let takes_effect = self.phase == Phase::Open || self.farewell.is_some();
+        if takes_effect {
+            self.handler.directed(code);
+        }
         let close = Cause::Directive(code).close();
         let frame = close.and_then(|close| close_frame(close.code, close.reason));
         match (frame, self.farewell.is_some()) {
@@ -187,8 +191,9 @@ impl<S: Transport, H: Handler> Session<S, H> {
 
     fn write_failed(&mut self, cause: Cause, detail: &'static str) {
         if self.phase == Phase::Open {
-            self.handler
-                .write_failed(self.writer.front().map(|item| &item.meaning), detail);
+            // TLS may have taken all that was in the writer, and got rid of nothing.
+            self.writer.refill(&self.peer);
+            self.handler.write_failed(self.writer.meaning(), detail);
         }
         self.cut(cause, detail);
     }
@@ -257,208 +262,5 @@ impl<S: Transport, H: Handler> Session<S, H> {
             self.timer.as_mut().reset(self.clock.instant(deadline));
         }
         self.timer.as_mut().poll(cx).is_pending()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::clock::Clock;
-    use crate::observe::metrics::Metrics;
-    use crate::router::{SlotHash, Table};
-    use crate::session::budget::QueueBudget;
-    use crate::session::item::Credit;
-    use crate::session::peer::{Leg, Peer};
-    use crate::session::window::WINDOW_BYTES;
-    use crate::session::{End, Flow, Start};
-    use bytes::Bytes;
-    use relay_core::{Conn, Outbox, ServerId, SessionPolicy};
-    use relay_proto::ws::{Limits, Opcode, Payload, Utf8};
-    use std::collections::VecDeque;
-    use std::io;
-    use std::sync::atomic::{AtomicUsize, Ordering};
-    use std::sync::{Arc, Mutex};
-    use std::task::{Wake, Waker};
-    use std::time::Duration;
-    use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, Empty, ReadBuf, empty};
-    use tokio::time::{Instant, interval};
-
-    /// Takes everything, and says nothing.
-    impl Transport for Empty {}
-
-    struct Mute;
-
-    impl Handler for Mute {
-        fn metrics(&self) -> Option<&Metrics> {
-            None
-        }
-
-        fn message(&mut self, _: Opcode, _: Payload<'_>) -> Result<Flow, Cause> {
-            Ok(Flow::Continue)
-        }
-
-        fn may_read(&mut self, _: usize) -> usize {
-            0
-        }
-
-        fn left(&mut self, _: &End, _: VecDeque<(Item, usize)>) {}
-    }
-
-    /// Notes which probes were answered.
-    #[derive(Default)]
-    struct Probed(Arc<Mutex<Vec<u32>>>);
-
-    impl Handler for Probed {
-        fn metrics(&self) -> Option<&Metrics> {
-            None
-        }
-
-        fn message(&mut self, _: Opcode, _: Payload<'_>) -> Result<Flow, Cause> {
-            Ok(Flow::Continue)
-        }
-
-        fn may_read(&mut self, _: usize) -> usize {
-            usize::MAX
-        }
-
-        fn probe_answered(&mut self, probe: u32) {
-            self.0.lock().unwrap().push(probe);
-        }
-
-        fn left(&mut self, _: &End, _: VecDeque<(Item, usize)>) {}
-    }
-
-    /// Takes everything, as TLS does for a while, and gets rid of nothing.
-    struct Keeps;
-
-    impl Transport for Keeps {}
-
-    impl AsyncRead for Keeps {
-        fn poll_read(
-            self: Pin<&mut Self>,
-            _: &mut Context<'_>,
-            _: &mut ReadBuf<'_>,
-        ) -> Poll<io::Result<()>> {
-            Poll::Pending
-        }
-    }
-
-    impl AsyncWrite for Keeps {
-        fn poll_write(
-            self: Pin<&mut Self>,
-            _: &mut Context<'_>,
-            bytes: &[u8],
-        ) -> Poll<io::Result<usize>> {
-            Poll::Ready(Ok(bytes.len()))
-        }
-
-        fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-            Poll::Pending
-        }
-
-        fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-            Poll::Pending
-        }
-    }
-
-    /// A sender that looks, when it is woken, how full the outbox is.
-    struct Sender {
-        outbox_of: Arc<Peer>,
-        found_bytes: AtomicUsize,
-    }
-
-    impl Wake for Sender {
-        fn wake(self: Arc<Self>) {
-            let found_bytes = self.outbox_of.queued_bytes();
-            self.found_bytes.store(found_bytes, Ordering::Relaxed);
-        }
-    }
-
-    fn peer(leg: Leg) -> Arc<Peer> {
-        let table = Arc::new(Table::new(ServerId::new("home"), SlotHash::default()));
-        let outbox = Outbox::new(1 << 20, Arc::new(QueueBudget::new(1 << 20)));
-        let (conn_id, label) = (String::new(), String::new());
-        Arc::new(Peer::new(Conn(1), leg, table, conn_id, "", label, outbox))
-    }
-
-    fn session<S: Transport, H: Handler>(
-        peer: Arc<Peer>,
-        socket: S,
-        handler: H,
-    ) -> Pin<Box<Session<S, H>>> {
-        Box::pin(Session::new(Start {
-            peer,
-            socket,
-            handler,
-            limits: Limits {
-                message_bytes: 1024,
-                utf8: Utf8::Every,
-            },
-            policy: SessionPolicy::default(),
-            clock: Clock::start(),
-            early: Bytes::new(),
-        }))
-    }
-
-    #[tokio::test]
-    async fn only_answers_to_probes_that_were_sent_are_passed_on() {
-        let answered = Probed::default();
-        let heard = answered.0.clone();
-        let binary = peer(Leg::Binary { resumable: false });
-        let (socket, mut daemon) = tokio::io::duplex(1024);
-        let mut session = session(binary.clone(), socket, answered);
-        let mut cx = Context::from_waker(Waker::noop());
-        let mut says = async |pong: &[u8]| {
-            daemon.write_all(pong).await.unwrap();
-            assert!(session.as_mut().poll(&mut cx).is_pending());
-            assert!(session.as_mut().poll(&mut cx).is_pending());
-            std::mem::take(&mut *heard.lock().unwrap())
-        };
-        assert!(says(b"\x8a\x82\0\0\0\0p1").await.is_empty());
-        binary.order(|orders| orders.probe = Some(1));
-        assert!(says(b"\x8a\x82\0\0\0\0p0").await.is_empty());
-        assert_eq!(says(b"\x8a\x82\0\0\0\0p1").await, [1]);
-        assert!(says(b"\x8a\x82\0\0\0\0p1").await.is_empty(), "again");
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn what_leaves_for_tls_only_is_no_progress() {
-        let phone = peer(Leg::Phone { suffix: 1 });
-        let mut session = session(phone.clone(), Keeps, Mute);
-        let start = Instant::now();
-        let mut seconds = interval(Duration::from_secs(1));
-        loop {
-            tokio::select! {
-                () = session.as_mut() => break,
-                _ = seconds.tick() => {
-                    assert!(start.elapsed() < Duration::from_secs(60), "it goes on");
-                    assert_eq!(phone.push(Item::notice(b"{}"), 2), Ok(()));
-                }
-            }
-        }
-        let write_timeout = Duration::from_millis(SessionPolicy::default().write_timeout_ms);
-        assert_eq!(start.elapsed().as_secs(), write_timeout.as_secs());
-    }
-
-    #[tokio::test]
-    async fn whom_a_written_frame_wakes_finds_its_room() {
-        let binary = peer(Leg::Binary { resumable: false });
-        let phone = peer(Leg::Phone { suffix: 1 });
-        let sender = Arc::new(Sender {
-            outbox_of: binary.clone(),
-            found_bytes: AtomicUsize::new(usize::MAX),
-        });
-        phone.waker.register(&Waker::from(sender.clone()));
-        for _ in 0..2 {
-            let frame = vec![b'1'; WINDOW_BYTES / 2];
-            let (bytes, credit) = (frame.len(), Credit::take(&phone, frame.len(), 0));
-            let item = Item::envelope(b"", Payload::Owned(frame), credit);
-            assert_eq!(binary.push(item, bytes), Ok(()));
-        }
-        assert!(!phone.window.is_open());
-        let mut session = session(binary, empty(), Mute);
-        let mut cx = Context::from_waker(Waker::noop());
-        assert!(session.as_mut().poll(&mut cx).is_pending());
-        assert_eq!(sender.found_bytes.load(Ordering::Relaxed), 0);
     }
 }

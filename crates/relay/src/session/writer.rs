@@ -119,9 +119,10 @@ impl Writer {
         written
     }
 
-    /// The item whose bytes are next.
-    pub(super) fn front(&self) -> Option<&Item> {
-        self.items.front().map(|(item, _)| item)
+    /// What the first item means that is more than a ping or pong.
+    pub(super) fn meaning(&self) -> Option<&Meaning> {
+        let mut meanings = self.items.iter().map(|(item, _)| &item.meaning);
+        meanings.find(|meaning| !matches!(meaning, Meaning::Control))
     }
 
     /// What is to be written, none of it empty.
