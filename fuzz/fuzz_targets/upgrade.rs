@@ -222,16 +222,16 @@ fn check_request(request: &Request<'_, '_>, domain: Option<&str>, upgraded: &Upg
 /// Our proxies are believed, and nobody else.
 fn check_caller(request: &Request<'_, '_>, peer: IpAddr, upgraded: &Upgraded<Socket>) {
     let lines = all(request.headers, "x-forwarded-for");
-    let lines: Vec<&str> = lines
+    // What is no ASCII is in no address, and parts none.
+    let lines: Vec<String> = lines
         .into_iter()
-        // What is no visible ASCII is no address.
-        .map(
-            |line| match line.iter().all(|b| matches!(b, b' '..=b'~' | b'\t')) {
-                true => std::str::from_utf8(line).unwrap_or_default(),
-                false => "?",
-            },
-        )
+        .map(|line| {
+            line.iter()
+                .map(|&b| if b.is_ascii() { b.into() } else { '?' })
+                .collect()
+        })
         .collect();
+    let lines: Vec<&str> = lines.iter().map(String::as_str).collect();
     if lines.iter().any(|line| line.contains('%')) {
         return;
     }

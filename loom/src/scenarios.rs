@@ -19,9 +19,13 @@ use std::task::Poll;
 const STEP: usize = QUEUE_STEP_BYTES;
 
 fn peer(leg: Leg, table: &Arc<Table>) -> Arc<Peer> {
+    peer_of(Conn(1), leg, table)
+}
+
+fn peer_of(conn: Conn, leg: Leg, table: &Arc<Table>) -> Arc<Peer> {
     let outbox = Outbox::new(4 << 20, Arc::new(QueueBudget::new(1 << 20)));
     Arc::new(Peer::new(
-        Conn(1),
+        conn,
         leg,
         table.clone(),
         String::new(),
@@ -125,19 +129,24 @@ pub fn admission() {
     );
 }
 
-/// A binary that resumes has two connections for a moment. One of them delivers a frame to a phone while the other directs
-/// its close: nothing is queued behind the directive.
+/// A binary that resumes has two connections for a moment. The first still delivers a frame to a phone while the second,
+/// which has the slot now, directs its close: nothing is queued behind the directive.
 pub fn directive() {
-    let (_, phone) = phone();
+    let (table, phone) = phone();
+    let resumes = Leg::Binary { resumable: true };
+    let [first, second] = [1, 2].map(|conn| peer_of(Conn(conn), resumes, &table));
+    table.set_holder(Some(first.conn));
     let [one, other] = [phone.clone(), phone.clone()];
     let frame = || Item::frame(Payload::Borrowed(b"{}"), 0..2, Meaning::Delivered);
-    let delivering = thread::spawn(move || one.deliver(frame(), 2, None).is_ok());
+    let delivering = thread::spawn(move || one.deliver(&first, frame(), 2, None).is_ok());
     let directing = thread::spawn(move || {
         let close = Meaning::Directive {
             code: 4401,
             with_frame: false,
         };
-        other.deliver(Item::bare(close), 0, Some(4401)).is_ok()
+        table.set_holder(Some(second.conn));
+        let close = Item::bare(close);
+        other.deliver(&second, close, 0, Some(4401)).is_ok()
     });
     let delivered = delivering.join().unwrap_or_default();
     assert!(directing.join().unwrap_or_default());

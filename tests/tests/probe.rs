@@ -29,6 +29,20 @@ async fn a_healthy_relay_passes_also_over_tls_with_a_ca_of_its_own() {
 }
 
 #[tokio::test]
+async fn whoever_reads_it_may_stop_before_the_end() {
+    let plain = Launch::new(&NO_PARKING)
+        .over(Transport::Plain)
+        .start()
+        .await;
+    let url = format!("ws://{}", plain.addr());
+    // Nobody reads, from the beginning on.
+    let closed = ["sh", "-c", r#"{ "$0" "$@"; echo "exit $?" >&2; } | true"#].map(str::to_owned);
+    let launch = Launch::new(&["probe", &url, "--round-trips", "10"]).through(&closed);
+    let ended = soon("the probe to end", launch.ended()).await;
+    assert_eq!(ended.stderr, "exit 0\n");
+}
+
+#[tokio::test]
 async fn a_certificate_that_nobody_signed_is_not_healthy() {
     let tls = Launch::new(&NO_PARKING).over(Transport::Tls).start().await;
     let ended = probe(&tls, "wss", &[]).await;

@@ -73,6 +73,35 @@ fn client_hello() -> Vec<u8> {
     [&[0x16, 3, 1, 2, 0, 1, 0, 1, 0xfc, 3, 3][..], &[7; 501]].concat()
 }
 
+/// As a load balancer looks whether anybody is there: what was not begun has not failed.
+#[tokio::test]
+async fn a_connection_that_ends_before_it_began_is_no_failure() {
+    for way in WAYS {
+        let relay = start(way, &["--trust-proxy", "127.0.0.1"]).await;
+        for said in [&b""[..], &v2(LOCAL, UNSPEC, b"")] {
+            let mut tcp = relay.tcp_from(LOCALHOST).await;
+            tcp.write_all(said).await.unwrap();
+            tcp.shutdown().await.unwrap();
+            assert_eq!(answer(tcp).await, b"");
+            let mut tcp = relay.tcp_from(LOCALHOST).await;
+            tcp.write_all(said).await.unwrap();
+            // It ends with a reset.
+            tcp.set_zero_linger().unwrap();
+            drop(tcp);
+        }
+        // It is counted, and the first failure.
+        let mut tcp = relay.tcp_from(LOCALHOST).await;
+        tcp.write_all(b"PROXY").await.unwrap();
+        tcp.shutdown().await.unwrap();
+        answer(tcp).await;
+        let failures = "pyrycode_relay_handshake_failures_total";
+        for (stage, count) in [("proxy", 1.0), ("tls", 0.0), ("http", 0.0)] {
+            let name = format!("{failures}{{stage=\"{stage}\"}}");
+            assert_eq!(relay.metric(&name).await.unwrap_or(0.0), count, "{name}");
+        }
+    }
+}
+
 /// What the relay answers before it hangs up. A reset tells as much as an orderly end.
 async fn answer(mut tcp: TcpStream) -> Vec<u8> {
     let mut bytes = Vec::new();

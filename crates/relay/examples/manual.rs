@@ -43,6 +43,14 @@ const SECTIONS: [(&str, &[(&str, &str)]); 4] = [
                 "PYRYCODE_RELAY_FCM_CREDENTIALS",
                 "The JSON text of a Google service-account key: turns push wakes on.",
             ),
+            (
+                "PYRYCODE_RELAY_ADMIN_TOKEN",
+                "What closing something on the admin page takes: 16 printable ASCII characters or more. If unset, a random one is printed on standard output at start.",
+            ),
+            (
+                "PYRYCODE_RELAY_CONFIG",
+                "The TOML file that --config names.",
+            ),
         ],
     ),
     (
@@ -50,7 +58,7 @@ const SECTIONS: [(&str, &[(&str, &str)]); 4] = [
         &[
             (
                 "SIGTERM, SIGINT",
-                "Close every connection with 1001, over the time of --drain, and exit; a second one ends the drain.",
+                "Close every connection with 1001, over the time of --drain, and exit; a second one ends the drain, a third the wait for slow peers.",
             ),
             (
                 "SIGHUP",

@@ -2,6 +2,7 @@
 //! without a shell.
 
 use crate::config::{Config, ListenAddress, Public};
+use crate::stdout;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::process::ExitCode;
@@ -23,7 +24,7 @@ pub(crate) async fn run(config: Config) -> ExitCode {
     };
     match tokio::time::timeout(TIMEOUT, ask(address)).await {
         Ok(Ok(answer)) => {
-            println!("{}", answer.text);
+            stdout::line(answer.text);
             ExitCode::from(u8::from(answer.status != 200))
         }
         Ok(Err(error)) => {

@@ -29,5 +29,6 @@ mod router;
 pub mod server;
 pub mod session;
 mod start;
+mod stdout;
 mod sync;
 pub mod top;

@@ -9,7 +9,7 @@ use crate::observe::log::{Event, Key, Log, LogSettings};
 use crate::os::privileges::Privileges;
 use crate::os::systemd::Inherited;
 use crate::server::{Relay, StartError};
-use crate::{demo, probe, top};
+use crate::{demo, probe, stdout, top};
 use std::ffi::OsString;
 use std::io::Write as _;
 use std::process::ExitCode;
@@ -29,7 +29,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     };
     match &cli.task {
         Task::Version => {
-            println!("{}", cli::VERSION);
+            stdout::line(cli::VERSION);
             ExitCode::SUCCESS
         }
         Task::CheckConfig => check_config(&cli),

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 const FOLDER: &str = "crates/relay/src/";
 
 /// Every module, and the ones it may use: outermost first. Where two use each other, each is named with what it wants.
-const USES: [(&str, &[&str]); 23] = [
+const USES: [(&str, &[&str]); 24] = [
     // The command line.
     (
         "program",
@@ -22,13 +22,14 @@ const USES: [(&str, &[&str]); 23] = [
             "os",
             "probe",
             "server",
+            "stdout",
             "top",
         ],
     ),
     ("cli", &["boot", "config", "demo", "probe", "top"]),
-    ("demo", &["config", "observe", "probe", "server"]),
-    ("probe", &["foreign", "net"]),
-    ("healthcheck", &["config"]),
+    ("demo", &["config", "observe", "probe", "server", "stdout"]),
+    ("probe", &["foreign", "net", "stdout"]),
+    ("healthcheck", &["config", "stdout"]),
     // Looks at a relay from outside.
     ("top", &["config", "foreign"]),
     ("foreign", &[]),
@@ -82,10 +83,14 @@ const USES: [(&str, &[&str]); 23] = [
     ("push", &["clock", "config", "net", "observe"]),
     // The settings know what would speak against them as the boot checks' refusals.
     ("boot", &["config", "net", "observe", "os", "push"]),
-    ("config", &["boot", "net", "observe", "os", "push"]),
+    (
+        "config",
+        &["boot", "net", "observe", "os", "push", "stdout"],
+    ),
     // Used by everybody.
     ("observe", &["cli", "phase"]),
     ("os", &["observe", "phase"]),
+    ("stdout", &[]),
     ("clock", &[]),
     ("phase", &[]),
     ("sync", &[]),

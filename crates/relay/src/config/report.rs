@@ -5,6 +5,7 @@ use super::layers::{Loaded, Value};
 use super::{Certificate, Public, default_cache};
 use crate::boot::Refusal;
 use crate::os::rlimit;
+use crate::stdout;
 use std::fmt::Write as _;
 
 /// The settings as a configuration file that says the same, each with its origin.
@@ -100,9 +101,9 @@ fn summary(public: &Public) -> String {
 
 /// Prints everything: settings on standard output, what is wrong on standard error.
 pub(crate) fn print(loaded: &Loaded, refusals: &[Refusal]) {
-    print!("{}", text(loaded));
+    stdout::line(text(loaded).trim_end());
     if loaded.has_admin_token {
-        println!("# {ADMIN_TOKEN} is set");
+        stdout::line(format_args!("# {ADMIN_TOKEN} is set"));
     }
     for variable in &loaded.unknown_variables {
         eprintln!("warning: {variable} is set, and no setting has that name");
@@ -112,7 +113,7 @@ pub(crate) fn print(loaded: &Loaded, refusals: &[Refusal]) {
     }
     // That nothing is served is refused, too.
     if let (Some(public), []) = (loaded.settings.public(), refusals) {
-        println!("# ok: {}", summary(&public));
+        stdout::line(format_args!("# ok: {}", summary(&public)));
     }
 }
 

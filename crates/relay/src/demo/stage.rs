@@ -1,6 +1,7 @@
 //! The terminal: a line for each thing that happens, with its time since the start.
 
-use std::io::{IsTerminal as _, Write as _};
+use crate::stdout;
+use std::io::IsTerminal as _;
 use std::sync::Mutex;
 use std::time::Instant;
 
@@ -95,9 +96,9 @@ impl Stage {
         self.since.elapsed().as_secs_f64()
     }
 
-    /// A line as it is. A terminal that is gone ends the demo's output, not the demo.
+    /// A line as it is.
     pub(super) fn print(&self, text: &str) {
-        let _ = writeln!(std::io::stdout().lock(), "{text}");
+        stdout::line(text);
     }
 
     fn time(&self) -> String {

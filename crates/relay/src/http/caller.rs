@@ -4,6 +4,7 @@ use crate::config::Proxies;
 use hyper::header::{HeaderMap, HeaderValue};
 use relay_core::bucket::{SourceKey, source_key};
 use relay_core::forwarded;
+use std::borrow::Cow;
 use std::net::IpAddr;
 
 /// Longest `X-Forwarded-For` element that is told apart from others, in characters.
@@ -39,21 +40,16 @@ impl Caller {
     pub(crate) fn of_request(proxies: &Proxies, headers: &HeaderMap, peer: IpAddr) -> Self {
         let forwarded = headers.get_all("x-forwarded-for");
         if proxies.trust_x_forwarded_for {
-            let first = forwarded
-                .iter()
-                .next()
-                .and_then(|value| value.to_str().ok());
-            return first.and_then(Self::first).unwrap_or_else(|| peer.into());
+            let first = forwarded.iter().next().map(text);
+            let first = first.and_then(|value| Self::first(&value));
+            return first.unwrap_or_else(|| peer.into());
         }
         if !proxies.trusts(peer) {
             return peer.into();
         }
-        // A value that is no text is an element that ends the walk, not one that is passed over.
-        let values: Vec<&str> = forwarded
-            .iter()
-            .map(|value: &HeaderValue| value.to_str().unwrap_or("?"))
-            .collect();
-        forwarded::client(peer, values.into_iter(), |ip| proxies.trusts(ip)).into()
+        let values: Vec<_> = forwarded.iter().map(text).collect();
+        let values = values.iter().map(|value| &**value);
+        forwarded::client(peer, values, |ip| proxies.trusts(ip)).into()
     }
 
     /// The first element of a header value, whatever it is; `None` if it is blank.
@@ -75,14 +71,21 @@ impl Caller {
     }
 }
 
+/// With a replacement for each byte that is none of a text: our proxy has appended to the line in which the stranger before
+/// it wrote them, and only that element is no address.
+fn text(value: &HeaderValue) -> Cow<'_, str> {
+    String::from_utf8_lossy(value.as_bytes())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn caller(proxies: &Proxies, peer: &str, forwarded: &[&str]) -> String {
+    fn caller(proxies: &Proxies, peer: &str, forwarded: &[impl AsRef<[u8]>]) -> String {
         let mut headers = HeaderMap::new();
         for value in forwarded {
-            headers.append("x-forwarded-for", HeaderValue::from_str(value).unwrap());
+            let value = HeaderValue::from_bytes(value.as_ref()).unwrap();
+            headers.append("x-forwarded-for", value);
         }
         Caller::of_request(proxies, &headers, peer.parse().unwrap()).shown
     }
@@ -107,6 +110,8 @@ mod tests {
         assert_eq!(first(&["some thing:1"]), "some thing:1");
         assert_eq!(first(&[" , 203.0.113.1"]), "192.0.2.1");
         assert_eq!(first(&[]), "192.0.2.1");
+        let broken = [&b"\xff, 10.0.0.1"[..]];
+        assert_eq!(caller(&everybody, "192.0.2.1", &broken), "\u{fffd}");
     }
 
     #[test]
@@ -118,7 +123,18 @@ mod tests {
         let spoofed = ["198.51.100.7, 203.0.113.9", "10.0.0.2"];
         assert_eq!(caller(&ours, "10.0.0.1", &spoofed), "203.0.113.9");
         assert_eq!(caller(&ours, "192.0.2.1", &spoofed), "192.0.2.1");
-        assert_eq!(caller(&ours, "10.0.0.1", &[]), "10.0.0.1");
+        assert_eq!(caller(&ours, "10.0.0.1", &[""; 0]), "10.0.0.1");
+        // Written by the stranger himself, in front of what our proxy appends.
+        for forged in [
+            "\u{fffd}".as_bytes(),
+            b"\xff",
+            b"\xe4\xb8",
+            b"203.0.113.9\xff",
+        ] {
+            let line = [forged, b", 198.51.100.7"].concat();
+            assert_eq!(caller(&ours, "10.0.0.1", &[line]), "198.51.100.7");
+            assert_eq!(caller(&ours, "10.0.0.1", &[forged]), "10.0.0.1");
+        }
     }
 
     #[test]

@@ -53,11 +53,12 @@ impl Front {
         let peer = arrival.remote;
         if config.proxies.header {
             match timeout(limit, proxy::read_header(&mut socket)).await {
-                Ok(Ok(Header::Proxied(source))) => {
+                Ok(Ok(None)) => return,
+                Ok(Ok(Some(Header::Proxied(source)))) => {
                     arrival.remote = source.ip().to_canonical();
                 }
                 // A health check of the proxy itself.
-                Ok(Ok(Header::Local)) if config.proxies.trusts(peer) => {}
+                Ok(Ok(Some(Header::Local))) if config.proxies.trusts(peer) => {}
                 // Not a byte is written: who doesn't speak the protocol learns nothing.
                 _ => return metrics.handshake_failures.inc(Stage::proxy),
             }
@@ -83,14 +84,17 @@ impl Front {
 }
 
 /// The handshake, unless it would be in vain: in a crowd some have given up before their turn comes, and each in vain makes
-/// more of them.
+/// more of them. `None`: nobody began one.
 async fn shake_hands(
     tls: &Tls,
     socket: TcpStream,
 ) -> io::Result<Option<Box<TlsStream<TcpStream>>>> {
     // With the first bytes the end may be there.
     if socket.ready(Interest::READABLE).await?.is_read_closed() {
-        return Err(io::ErrorKind::UnexpectedEof.into());
+        return match socket.peek(&mut [0]).await {
+            Ok(1..) => Err(io::ErrorKind::UnexpectedEof.into()),
+            _ => Ok(None),
+        };
     }
     tls.accept(socket).await
 }

@@ -9,25 +9,32 @@ const BUFFER_BYTES: usize = 512;
 // Checked when this is built.
 const _: () = assert!(BUFFER_BYTES >= proxy::SHOWN_MAX_BYTES);
 
-/// Reads exactly the header and not a byte more. Cancelled in between, the connection is of no use any more.
+/// Reads exactly the header and not a byte more. `None`: the connection ended before it, as those do by which load balancers
+/// look. Cancelled in between, the connection is of no use any more.
 ///
 /// # Errors
 /// The connection does not start with a valid header, or ends inside it.
-pub(crate) async fn read_header(socket: &mut (impl AsyncRead + Unpin)) -> io::Result<Header> {
+pub(crate) async fn read_header(
+    socket: &mut (impl AsyncRead + Unpin),
+) -> io::Result<Option<Header>> {
     let mut buffer = [0; BUFFER_BYTES];
     let mut filled = 0;
     loop {
         match proxy::parse(&buffer[..filled]).map_err(io::Error::other)? {
-            Progress::Complete(header) => return Ok(header),
+            Progress::Complete(header) => return Ok(Some(header)),
             Progress::Skip(header, mut bytes) => {
                 while bytes > 0 {
                     bytes -= read(socket, &mut buffer[..bytes.min(BUFFER_BYTES)]).await?;
                 }
-                return Ok(header);
+                return Ok(Some(header));
             }
             Progress::Need(bytes) => {
                 let end = (filled + bytes).min(BUFFER_BYTES);
-                filled += read(socket, &mut buffer[filled..end]).await?;
+                match read(socket, &mut buffer[filled..end]).await {
+                    Ok(bytes) => filled += bytes,
+                    Err(_) if filled == 0 => return Ok(None),
+                    Err(error) => return Err(error),
+                }
             }
         }
     }
@@ -67,7 +74,7 @@ mod tests {
             let source = "192.0.2.1:80".parse().unwrap();
             assert_eq!(
                 read_header(&mut near).await.unwrap(),
-                Header::Proxied(source)
+                Some(Header::Proxied(source))
             );
             let mut rest = Vec::new();
             near.read_to_end(&mut rest).await.unwrap();
@@ -81,5 +88,6 @@ mod tests {
         for mut cut in [&b"PROXY TCP4 192"[..], local] {
             assert!(read_header(&mut cut).await.is_err());
         }
+        assert_eq!(read_header(&mut &b""[..]).await.unwrap(), None);
     }
 }

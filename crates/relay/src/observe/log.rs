@@ -102,8 +102,8 @@ impl Log {
             return log;
         }
         let (queue, messages) = sync_channel(QUEUE_LINES);
-        let (counter, format) = (log.dropped.clone(), log.format);
-        let writer = move || write_messages(&messages, &counter, format, std::io::stderr());
+        let lost = Lost::new(&log);
+        let writer = move || write_messages(&messages, lost, std::io::stderr());
         // Without the thread every line is lost, and nothing else: not worth a refusal to start.
         drop(std::thread::Builder::new().name("log".into()).spawn(writer));
         log.queue = Some(queue);
@@ -176,25 +176,42 @@ pub(crate) fn render(
     record.finish()
 }
 
-fn write_messages(
-    messages: &Receiver<Message>,
-    dropped: &AtomicU64,
+/// What says that lines were dropped.
+struct Lost {
+    recent: Arc<Recent>,
+    dropped: Arc<AtomicU64>,
+    reported: u64,
     format: Format,
-    mut out: impl Write,
-) {
+}
+
+impl Lost {
+    fn new(log: &Log) -> Self {
+        Self {
+            recent: log.recent.clone(),
+            dropped: log.dropped.clone(),
+            reported: 0,
+            format: log.format,
+        }
+    }
+
+    /// A line with the number of those that were dropped since this was last asked; empty if none were.
+    fn line(&mut self) -> String {
+        let dropped = self.dropped.load(Ordering::Relaxed);
+        let lost = dropped - std::mem::replace(&mut self.reported, dropped);
+        if lost == 0 {
+            return String::new();
+        }
+        let fields: [(Key, &dyn std::fmt::Display); 1] = [(Key::Count, &lost)];
+        self.recent.note(Event::LogLinesDropped, &fields);
+        render(self.format, Event::LogLinesDropped, &fields)
+    }
+}
+
+fn write_messages(messages: &Receiver<Message>, mut lost: Lost, mut out: impl Write) {
     // With standard error gone there is nowhere left to complain to.
     let mut write = |lines: &mut String| {
         drop(out.write_all(lines.as_bytes()));
         lines.clear();
-    };
-    let mut reported = 0;
-    let mut lost_line = || {
-        let all = dropped.load(Ordering::Relaxed);
-        let lost = all - std::mem::replace(&mut reported, all);
-        match lost {
-            0 => String::new(),
-            _ => render(format, Event::LogLinesDropped, &[(Key::Count, &lost)]),
-        }
     };
     let mut lines = String::new();
     while let Ok(first) = messages.recv() {
@@ -204,7 +221,7 @@ fn write_messages(
             match message {
                 Message::Line(line) => lines.push_str(&line),
                 Message::Flushed(flushed) => {
-                    lines += &lost_line();
+                    lines += &lost.line();
                     write(&mut lines);
                     let _ = flushed.send(());
                 }
@@ -214,7 +231,7 @@ fn write_messages(
             }
             count += 1;
         }
-        lines += &lost_line();
+        lines += &lost.line();
         write(&mut lines);
         // Many may come in a pause, and the queue must not fill meanwhile.
         if count < MANY_LINES {
@@ -331,7 +348,15 @@ mod tests {
         queue.send(Message::Line("after\n".into())).unwrap();
         drop(queue);
         let mut out = Writes(Vec::new());
-        write_messages(&messages, &AtomicU64::new(2), Format::Text, &mut out);
+        let log = Log::start(LogSettings::silent());
+        log.dropped.store(2, Ordering::Relaxed);
+        write_messages(&messages, Lost::new(&log), &mut out);
+        let (shown, _) = log.recent().take();
+        assert_eq!(shown.len(), 1);
+        assert_eq!(
+            (shown[0].event, &*shown[0].detail),
+            (Event::LogLinesDropped, "count=2")
+        );
         done.try_recv().expect("flushed");
         let all = out.0.concat();
         let numbers = all.lines().filter(|line| line.ends_with('x'));

@@ -114,6 +114,8 @@ fn is_shown(key: Key) -> bool {
             | Key::NotAfter
             | Key::RetryIn
             | Key::Challenge
+            | Key::EnvVar
+            | Key::Project
     )
 }
 
@@ -174,6 +176,27 @@ mod tests {
         assert_eq!(kept.len() + skipped as usize, shown);
         assert!(kept.iter().all(|happening| happening.event.is_shown()));
         assert!(shown < Event::ALL.len());
+    }
+
+    /// But for who it is about, which the page has beside it.
+    #[test]
+    fn what_an_event_tells_is_shown_with_it() {
+        let beside = [Key::ServerId, Key::ConnId, Key::BinaryConnId];
+        // What is of use beside other records of a wake; and what keeps a relay from starting, and its page with it.
+        let in_the_log = [
+            [Key::TokenFp, Key::Duration, Key::FcmMessageId],
+            [Key::Value, Key::BypassEnvVar, Key::EffectiveUid],
+        ]
+        .concat();
+        let unshown: Vec<_> = Event::ALL
+            .iter()
+            .filter(|event| event.is_shown())
+            .flat_map(|event| event.keys().iter().map(move |key| (*event, *key)))
+            .filter(|(_, key)| {
+                !is_shown(*key) && !beside.contains(key) && !in_the_log.contains(key)
+            })
+            .collect();
+        assert_eq!(unshown, []);
     }
 
     #[test]

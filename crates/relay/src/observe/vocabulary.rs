@@ -75,7 +75,7 @@ events! {
     PhoneParked Info shown "phone_parked" [ServerId, ConnId]
         "A phone waits for its binary to return.",
     PhoneUnregistered Info hidden "phone_unregistered" [ServerId, ConnId]
-        "The last line about a phone.",
+        "The last line about a phone, unless its binary had asked for its close before it did something wrong.",
     PhoneCloseNoticeSendFailed Info hidden "phone_close_notice_send_failed" [ServerId, ConnId, CloseCode, Err]
         "The binary could not be told that a phone is gone: it is away, or its queue is full.",
     PhoneForwarderReadEnd Info shown "phone_forwarder_read_end" [ServerId, ConnId, Err]

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use super::stats::{RoundTrips, ms};
 use crate::foreign::Text;
+use crate::stdout;
 
 /// Why a step failed, and what to do about it.
 #[derive(Debug)]
@@ -42,7 +43,7 @@ impl Report {
     pub(super) fn start(relay: &Endpoint, json: bool) -> Self {
         let url = relay.to_string();
         if !json {
-            println!("probing {url}\n");
+            stdout::line(format_args!("probing {url}\n"));
         }
         Self {
             url,
@@ -76,7 +77,7 @@ impl Report {
             }
         };
         if !self.json {
-            println!("{line}");
+            stdout::line(line);
         }
         step["name"] = name.into();
         step["ok"] = passed.into();
@@ -108,19 +109,15 @@ impl Report {
                 "url": self.url, "ok": passed, "ms": ms(total),
                 "steps": self.steps, "round_trip": self.round_trips,
             });
-            println!("{all}");
+            stdout::line(all);
         } else if passed {
-            println!(
-                "\nhealthy: {} checks in {:.1} s",
-                self.steps.len(),
-                total.as_secs_f64()
-            );
+            let (checks, seconds) = (self.steps.len(), total.as_secs_f64());
+            stdout::line(format_args!("\nhealthy: {checks} checks in {seconds:.1} s"));
         } else {
-            println!(
-                "\nNOT healthy: {} of {} checks failed",
-                self.failed,
-                self.steps.len()
-            );
+            let (failed, checks) = (self.failed, self.steps.len());
+            stdout::line(format_args!(
+                "\nNOT healthy: {failed} of {checks} checks failed"
+            ));
         }
         passed
     }

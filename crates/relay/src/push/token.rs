@@ -42,14 +42,34 @@ pub(super) struct Tokens {
 struct Last {
     result: Result<Arc<AccessToken>, Failure>,
     /// Until when a token is used.
-    until: Instant,
+    until: Until,
+}
+
+/// A moment by both clocks: one stands still while the machine sleeps, the other can be set back.
+struct Until {
+    running: Instant,
+    told: SystemTime,
+}
+
+impl Until {
+    /// So long after `begun`, which was at this moment by the other clock.
+    fn after(begun: Instant, told: SystemTime, lives: Duration) -> Self {
+        Self {
+            running: begun + lives,
+            told: told + lives,
+        }
+    }
+
+    fn is_ahead(&self, now: Instant, told: SystemTime) -> bool {
+        now < self.running && told < self.told
+    }
 }
 
 impl Tokens {
     pub(super) fn new(account: ServiceAccount, calls: Calls, timeout: Duration) -> Self {
         let last = Last {
             result: Err(Failure::TokenReply),
-            until: Instant::now(),
+            until: Until::after(Instant::now(), SystemTime::now(), Duration::ZERO),
         };
         Self {
             account,
@@ -72,17 +92,17 @@ impl Tokens {
     pub(super) async fn get(&self, asked: u64) -> Result<Arc<AccessToken>, Failure> {
         let mut last = self.last.lock().await;
         let waited = self.fetches.load(Ordering::Acquire) != asked;
-        if waited || last.result.is_ok() && Instant::now() < last.until {
+        let (begun, told) = (Instant::now(), SystemTime::now());
+        if waited || last.result.is_ok() && last.until.is_ahead(begun, told) {
             return last.result.clone();
         }
-        let begun = Instant::now();
-        let (result, lives) = match self.fetch(begun).await {
+        let (result, lives) = match self.fetch(begun, told).await {
             Ok((token, lives)) => (Ok(Arc::new(token)), lives),
             Err(failure) => (Err(failure), Duration::ZERO),
         };
         *last = Last {
             result,
-            until: begun + lives.min(LONGEST).saturating_sub(MARGIN),
+            until: Until::after(begun, told, lives.min(LONGEST).saturating_sub(MARGIN)),
         };
         self.fetches.fetch_add(1, Ordering::Release);
         last.result.clone()
@@ -95,13 +115,17 @@ impl Tokens {
             return;
         };
         if matches!(&last.result, Ok(current) if Arc::ptr_eq(current, token)) {
-            last.until = Instant::now();
+            last.until.running = Instant::now();
         }
     }
 
-    /// The exchange of RFC 7523, section 2.1. Returns the token, and how long it lives from `begun` on.
-    async fn fetch(&self, begun: Instant) -> Result<(AccessToken, Duration), Failure> {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH);
+    /// The exchange of RFC 7523, section 2.1, at the moment `told`. Returns the token, and how long it lives from `begun` on.
+    async fn fetch(
+        &self,
+        begun: Instant,
+        told: SystemTime,
+    ) -> Result<(AccessToken, Duration), Failure> {
+        let now = told.duration_since(UNIX_EPOCH);
         let now = now.unwrap_or_default().as_secs();
         let assertion = self.account.assertion(now);
         let assertion = assertion.ok_or(Failure::TokenSignature)?;
@@ -136,4 +160,22 @@ pub(super) fn read(body: &[u8]) -> Option<(AccessToken, Duration)> {
     let lives = reply.get("expires_in").and_then(Value::as_u64);
     let lives = Duration::from_secs(lives.unwrap_or(0));
     (!token.is_empty()).then_some((AccessToken(header), lives))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_ages_while_the_machine_sleeps_and_does_not_grow_younger_with_its_clock() {
+        let (begun, told) = (Instant::now(), SystemTime::now());
+        let until = Until::after(begun, told, Duration::from_secs(3_590));
+        let (minute, hour) = (Duration::from_secs(60), Duration::from_secs(3_600));
+        assert!(until.is_ahead(begun + minute, told + minute));
+        assert!(!until.is_ahead(begun + minute, told + hour), "it slept");
+        assert!(
+            !until.is_ahead(begun + hour, told + minute),
+            "it was set back"
+        );
+    }
 }

@@ -68,7 +68,7 @@ pub(crate) struct Router {
 
 struct State {
     hub: Hub,
-    /// Every connection from its claim or registration until its task ends, oldest first: so they are closed.
+    /// Every connection from its claim, or its dial as a phone, until its task ends, oldest first: so they are closed.
     peers: BTreeMap<Conn, Arc<Peer>>,
     /// Each with the number of its seats.
     tables: HashMap<ServerId, (Arc<Table>, usize)>,

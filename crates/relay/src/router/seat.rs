@@ -104,3 +104,35 @@ impl Drop for Seat {
         self.router.forget(&self.peer);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::Clock;
+    use crate::config::Config;
+    use crate::observe::log::{Level, Log, LogSettings};
+    use crate::os::rlimit::Machine;
+    use crate::router::home::Home;
+
+    #[test]
+    fn lines_that_are_not_written_cost_none_that_are_and_in_the_end_all_are_accounted_for() {
+        let settings = LogSettings {
+            level: Level::Warn,
+            ..LogSettings::silent()
+        };
+        let (machine, log) = (Machine::look(), Log::start(settings));
+        let router = Router::new(Config::default(), machine, Clock::start(), log, None);
+        let home = Home(Arc::new(router));
+        let seat = home.claim();
+        let complains = |event| (0..100).filter(|_| seat.may_complain(event)).count();
+        assert_eq!(complains(Event::BinaryForwarderPhoneEnqueueFailed), 20);
+        assert_eq!(complains(Event::BinaryForwarderUnknownConnId), 20);
+        let _ = home.0.log.recent().take();
+        drop(seat);
+        let (shown, _) = home.0.log.recent().take();
+        let left_out = Event::BinaryForwarderLinesLeftOut;
+        let left_out: Vec<_> = shown.iter().filter(|h| h.event == left_out).collect();
+        assert_eq!(left_out.len(), 1);
+        assert_eq!(left_out[0].detail, "count=80");
+    }
+}

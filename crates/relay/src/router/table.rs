@@ -94,7 +94,7 @@ impl Table {
         self.lock().holder == Some(binary)
     }
 
-    pub(super) fn set_holder(&self, holder: Option<Conn>) {
+    pub(crate) fn set_holder(&self, holder: Option<Conn>) {
         self.lock().holder = holder;
     }
 

@@ -3,8 +3,8 @@
 use super::model::{Model, Opened, Screen};
 use super::query::{Query, State};
 
-/// Characters of a search. A server-id has fewer.
-const SEARCH: usize = 128;
+/// Characters of a search: as many as a server-id has bytes at the most.
+const SEARCH: usize = relay_proto::headers::NAME_BYTES;
 
 /// A key, as far as it means something.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -268,6 +268,15 @@ mod tests {
         press(&mut model, &[Key::Backspace]);
         assert_eq!(model.query.search, "");
         assert!(!model.quit);
+    }
+
+    #[test]
+    fn the_longest_server_id_can_be_searched_for() {
+        let mut model = model();
+        press(&mut model, &[Key::Char('/')]);
+        press(&mut model, &[Key::Char('x'); 1_000]);
+        press(&mut model, &[Key::Enter]);
+        assert_eq!(model.query.search, "x".repeat(256));
     }
 
     #[test]

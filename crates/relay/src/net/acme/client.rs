@@ -21,8 +21,11 @@ use std::time::Duration;
 /// From a request to the head of its answer, with the connection it may need first.
 const REQUEST: Duration = Duration::from_secs(30);
 
-/// To one of the CA's addresses, before the next one is tried.
+/// To the CA's addresses, of one family after the other.
 const CONNECT: Duration = Duration::from_secs(10);
+
+/// Nobody waits for longer because the CA says so, in seconds. With what a clock cannot be moved on by, the library panics.
+const RETRY_AFTER_MAX_S: u64 = 24 * 3600;
 
 /// Bytes of an answer. The largest are chains, below 20,000.
 const MAX_BODY: usize = 1 << 20;
@@ -67,12 +70,17 @@ impl HttpClient for AcmeClient {
         let response = tokio::time::timeout(REQUEST, self.http.request(request));
         let retry_after_s = self.retry_after_s.clone();
         Box::pin(async move {
-            let response = response
+            let mut response = response
                 .await
                 .map_err(|_| other(format!("no answer within {} s", REQUEST.as_secs())))?
                 .map_err(|error| Error::Other(Box::new(error)))?;
+            let seconds = retry_after(&response);
+            if let Some(RETRY_AFTER_MAX_S..) = seconds {
+                let longest = HeaderValue::from(RETRY_AFTER_MAX_S);
+                response.headers_mut().insert(RETRY_AFTER, longest);
+            }
             if !response.status().is_success() {
-                if let Some(seconds) = retry_after(&response) {
+                if let Some(seconds) = seconds {
                     retry_after_s.store(seconds, Ordering::Relaxed);
                 }
                 if !is_json(&response) {

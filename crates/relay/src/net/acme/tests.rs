@@ -8,7 +8,7 @@ use super::*;
 use crate::net::tls::{Tls, self_signed};
 use crate::observe::log::LogSettings;
 use hyper::StatusCode;
-use instant_acme::{BodyWrapper, Error, HttpClient};
+use instant_acme::{BodyWrapper, BytesResponse, Error, HttpClient};
 use rcgen::{CertificateParams, KeyPair};
 use std::fs::Permissions;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
@@ -387,14 +387,18 @@ async fn ca_answering(answer: Option<String>) -> Ca {
     Ca { client, url, asked }
 }
 
-async fn get(client: &AcmeClient, url: &str) -> Result<usize, String> {
+async fn answer_to(client: &AcmeClient, url: &str) -> Result<BytesResponse, String> {
     let request = hyper::Request::get(url)
         .body(BodyWrapper::default())
         .unwrap();
-    let mut response = client.request(request).await.map_err(|error| match error {
+    client.request(request).await.map_err(|error| match error {
         Error::Other(error) => error.to_string(),
         error => panic!("{error:?}"),
-    })?;
+    })
+}
+
+async fn get(client: &AcmeClient, url: &str) -> Result<usize, String> {
+    let mut response = answer_to(client, url).await?;
     let body = response.body.into_bytes().await;
     body.map(|body| body.len())
         .map_err(|error| error.to_string())
@@ -436,6 +440,14 @@ async fn the_time_that_a_ca_asks_for_is_kept() {
     assert_eq!(ca.get().await, Ok(2), "the problem is for the caller");
     assert_eq!(ca.client.take_retry_after_s(), Some(1234));
     assert_eq!(ca.client.take_retry_after_s(), None, "it counts once");
+    // The library adds it to the time of day.
+    let answer = format!(
+        "HTTP/1.1 200 OK\r\nRetry-After: {}\r\nContent-Length: 2\r\n\r\n{{}}",
+        u64::MAX
+    );
+    let ca = ca_answering(Some(answer)).await;
+    let answer = answer_to(&ca.client, &ca.url).await.unwrap();
+    assert_eq!(answer.parts.headers["retry-after"], "86400");
 }
 
 #[tokio::test]
