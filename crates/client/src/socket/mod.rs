@@ -1,18 +1,20 @@
 //! One WebSocket connection in the client's role: no reconnecting, no policy.
 
+mod error;
+mod options;
 mod output;
 mod stream;
 mod upgrade;
 
+pub use self::error::{ConnectError, SocketError};
+pub use self::options::{Options, Timeouts};
 pub use self::stream::{ByteStream, Dialer, Dialling};
 pub(crate) use self::upgrade::sendable;
 
 use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
 
 use relay_proto::ws::{self, Decoder, Event, Limits, Opcode, Role, Utf8};
 use tokio::io::{AsyncRead as _, AsyncWrite as _, ReadBuf};
@@ -23,136 +25,9 @@ use self::output::Output;
 use self::stream::Stream;
 use crate::endpoint::Endpoint;
 use crate::keepalive::after;
-use crate::policy::App;
 
 /// Bytes taken from the socket at once; a relayed frame is at most about 87 KB and mostly far less.
 const READ_BYTES: usize = 16 * 1024;
-
-/// How long each part of a connection's life may take. Over TLS, progress shows once for every 16 KiB.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Timeouts {
-    /// From the name lookup to the 101. Default 15 s, as the mobile app has it.
-    pub connect: Duration,
-    /// For one message to leave, and for any progress of a blocked write. Default 10 s, as the
-    /// daemon has it.
-    pub write: Duration,
-    /// For the peer's half of the close handshake, and for any progress of what is to leave before. Default 5 s.
-    pub close: Duration,
-}
-
-impl Default for Timeouts {
-    fn default() -> Self {
-        Self {
-            connect: Duration::from_secs(15),
-            write: Duration::from_secs(10),
-            close: Duration::from_secs(5),
-        }
-    }
-}
-
-/// What a [`Socket`] needs to know apart from the address and the headers.
-#[derive(Clone, Debug)]
-pub struct Options {
-    /// See [`Timeouts`].
-    pub timeouts: Timeouts,
-    /// The largest message taken, in bytes; a larger one ends the connection with 1009. Default
-    /// 1 MiB, as daemon and desktop have it (mobile: 131,072).
-    pub message_bytes: usize,
-    /// Makes the connections, instead of TCP and TLS.
-    pub dialer: Option<Arc<dyn Dialer>>,
-    /// TLS settings of your own (private roots, client certificates); `None` trusts the Mozilla
-    /// root certificates.
-    #[cfg(feature = "tls")]
-    pub tls: Option<Arc<tokio_rustls::rustls::ClientConfig>>,
-}
-
-impl Options {
-    /// As the app has them. The mobile app waits 15 s for a write, the desktop app for ever: it ends a connection by a pong
-    /// that does not come 30 s after a ping that was due within 30 s.
-    #[must_use]
-    pub fn of(app: App) -> Self {
-        let (connect_s, write_s, message_bytes) = match app {
-            App::Daemon => return Self::default(),
-            App::Mobile => (15, 15, 131_072),
-            App::Desktop => (10, 60, 1024 * 1024),
-        };
-        Self {
-            timeouts: Timeouts {
-                connect: Duration::from_secs(connect_s),
-                write: Duration::from_secs(write_s),
-                ..Timeouts::default()
-            },
-            message_bytes,
-            ..Self::default()
-        }
-    }
-}
-
-/// The daemon's.
-impl Default for Options {
-    fn default() -> Self {
-        Self {
-            timeouts: Timeouts::default(),
-            message_bytes: 1024 * 1024,
-            dialer: None,
-            #[cfg(feature = "tls")]
-            tls: None,
-        }
-    }
-}
-
-/// Why no connection came about.
-#[derive(Debug, thiserror::Error)]
-pub enum ConnectError {
-    /// The name, the TCP connection, TLS or the exchange of HTTP failed.
-    #[error("{0}")]
-    Io(#[from] io::Error),
-    /// [`Timeouts::connect`] passed.
-    #[error("no answer within {after:?}")]
-    Timeout {
-        /// The bound that passed.
-        after: Duration,
-    },
-    /// The relay answered, but not with 101.
-    #[error("the relay answered HTTP {status}{}{body}", if body.is_empty() { "" } else { ": " })]
-    Refused {
-        /// The HTTP status.
-        status: u16,
-        /// The response's `Retry-After`, when it is a number of seconds.
-        retry_after: Option<Duration>,
-        /// The beginning of the body, at most 512 bytes; often empty.
-        body: String,
-    },
-    /// Something answered that doesn't speak WebSocket.
-    #[error("that is not a WebSocket server: {0}")]
-    NotWebSocket(&'static str),
-    /// A header's name or value can't be sent in HTTP.
-    #[error("the header {name:?} can't be sent: its name or value holds forbidden characters")]
-    Header {
-        /// The header's name.
-        name: String,
-    },
-    /// `wss://`, but this build has no TLS.
-    #[error("this build has no TLS (the feature `tls` is off)")]
-    NoTls,
-}
-
-/// Why a connection can't go on.
-#[derive(Debug, thiserror::Error)]
-pub enum SocketError {
-    /// The connection broke, or the peer closed TCP without a close frame.
-    #[error("{0}")]
-    Io(#[from] io::Error),
-    /// The peer broke the protocol; a close frame with the right code has been sent.
-    #[error("{0}")]
-    Protocol(#[from] ws::Error),
-    /// Nothing could be written for [`Timeouts::write`].
-    #[error("the peer took nothing for {after:?}")]
-    WriteTimeout {
-        /// The bound that passed.
-        after: Duration,
-    },
-}
 
 /// What arrived.
 #[derive(Clone, Debug, PartialEq, Eq)]
