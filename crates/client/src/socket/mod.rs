@@ -3,6 +3,7 @@
 mod error;
 mod options;
 mod output;
+mod race;
 mod stream;
 mod upgrade;
 
@@ -18,7 +19,6 @@ use std::task::{Context, Poll, ready};
 
 use relay_proto::ws::{self, Decoder, Event, Limits, Opcode, Role, Utf8};
 use tokio::io::{AsyncRead as _, AsyncWrite as _, ReadBuf};
-use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use self::output::Output;
@@ -74,6 +74,9 @@ pub struct Socket {
 impl Socket {
     /// Connects: name lookup, TCP (`TCP_NODELAY`), TLS for `wss`, upgrade.
     ///
+    /// Of a name's addresses, IPv6 and IPv4 in turn, the first that answers is taken. One that has not after 250 ms is not
+    /// given up, but the next is tried beside it (RFC 8305).
+    ///
     /// `headers` go out as given, after the WebSocket's own.
     ///
     /// # Errors
@@ -117,7 +120,7 @@ impl Socket {
     }
 
     async fn tcp(endpoint: &Endpoint, options: &Options) -> Result<Stream, ConnectError> {
-        let tcp = TcpStream::connect((endpoint.host.as_str(), endpoint.port)).await?;
+        let tcp = race::connect(&endpoint.host, endpoint.port).await?;
         tcp.set_nodelay(true)?;
         match endpoint.tls {
             false => Ok(Stream::Plain(tcp)),
