@@ -413,6 +413,7 @@ impl Task {
                 reason,
                 sent_by_us: false,
             }),
+            Err(SocketError::Protocol(error)) => Err(own(error.close_code(), &error.to_string())),
             Err(error) => Err(End::Broken(error.to_string())),
         }
     }

@@ -47,7 +47,9 @@ pub enum SocketError {
     /// The connection broke, or the peer closed TCP without a close frame.
     #[error("{0}")]
     Io(#[from] io::Error),
-    /// The peer broke the protocol; a close frame with the right code has been sent.
+    /// The peer broke the protocol. A close frame with the right code is on its way once [`Socket::close`](crate::Socket::close)
+    /// or [`Socket::recv`](crate::Socket::recv) runs again: a peer that is still sending learns why only if it is read to its
+    /// end.
     #[error("{0}")]
     Protocol(#[from] ws::Error),
     /// Nothing could be written for [`Timeouts::write`](crate::Timeouts::write).

@@ -69,6 +69,8 @@ pub struct Socket {
     /// All was written, and not yet flushed.
     must_flush: bool,
     blocked_since: Option<Instant>,
+    /// The peer broke the protocol: what it says means nothing any more, and is not decoded.
+    violated: bool,
 }
 
 impl Socket {
@@ -116,6 +118,7 @@ impl Socket {
             output: Output::default(),
             must_flush: false,
             blocked_since: None,
+            violated: false,
         })
     }
 
@@ -184,8 +187,8 @@ impl Socket {
     ///
     /// # Errors
     /// When the connection breaks, when the peer ends it without a close frame, or when it breaks
-    /// the protocol; the connection is of no use then. After [`Received::Close`] the next call
-    /// ends with [`SocketError::Io`] of kind `UnexpectedEof` once the answer is out and the peer is gone.
+    /// the protocol; the connection is of no use then. After [`Received::Close`] or [`SocketError::Protocol`] the next
+    /// call ends with [`SocketError::Io`] of kind `UnexpectedEof` once our Close is out and the peer is gone.
     pub async fn recv(&mut self) -> Result<Received, SocketError> {
         poll_fn(|cx| self.poll_recv(cx)).await
     }
@@ -194,6 +197,9 @@ impl Socket {
     /// long as something of it leaves within each [`Timeouts::close`]; then waits for the peer's half and
     /// the end of the TCP connection, for as long again. Messages still arriving are discarded. Returns
     /// the peer's close code and reason, if its Close came in time.
+    ///
+    /// After [`SocketError::Protocol`] the Close is the one that tells of it, whatever `code` is, and what still arrives is
+    /// not looked at.
     ///
     /// A `code` no close frame may carry goes out as an empty close frame.
     pub async fn close(mut self, code: u16, reason: &str) -> Option<(Option<u16>, String)> {
@@ -267,9 +273,10 @@ impl Socket {
                 Ok(Some(received)) => return Poll::Ready(Ok(received)),
                 Ok(None) => {}
                 Err(error) => {
-                    // Tell the peer why, as far as that goes without waiting.
+                    self.violated = true;
                     self.output.close(error.close_code(), "")?;
-                    let _ = self.poll_write_out(cx)?;
+                    // As far as it goes without waiting. That nothing goes any more shows at the next call.
+                    let _ = self.poll_write_out(cx);
                     return Poll::Ready(Err(error.into()));
                 }
             }
@@ -282,6 +289,9 @@ impl Socket {
 
     /// The next event among the bytes already read.
     fn decode(&mut self) -> Result<Option<Received>, ws::Error> {
+        if self.violated {
+            self.taken = self.input.len();
+        }
         while self.taken < self.input.len() {
             let mut rest = &mut self.input[self.taken..];
             let before = rest.len();

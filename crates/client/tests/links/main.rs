@@ -4,6 +4,7 @@
 
 mod owners;
 mod router;
+mod violations;
 
 use std::borrow::Cow;
 use std::time::Duration;
