@@ -252,6 +252,11 @@ async fn close_phone(
 
 /// The relay's envelopes have the shape of a binary's: a notice is a close without a frame.
 fn read_envelope(message: &[u8]) -> DaemonEvent {
+    // Of a binary message nobody has checked it, and the parser does not look into strings.
+    if let Err(error) = std::str::from_utf8(message) {
+        let why = error.to_string();
+        return DaemonEvent::Malformed { why };
+    }
     match envelope::parse(message) {
         Ok(Directive::Frame { conn_id, frame }) => DaemonEvent::Frame {
             conn_id: conn_id.into_owned(),

@@ -20,7 +20,7 @@ pub enum PhoneEvent {
         /// Dials it took, counted from the end of the last connection; 1 is the first.
         attempt: u32,
     },
-    /// The daemon sent a frame: one JSON value.
+    /// The daemon sent a frame: one JSON value, as a relay sees to. Only [`App::Mobile`] checks it.
     Frame(Vec<u8>),
     /// The connection ended; the link dials again.
     Disconnected {
@@ -187,7 +187,7 @@ pub struct PhoneBuilder {
 impl PhoneBuilder {
     /// Which app to behave like: [`App::Mobile`] or [`App::Desktop`]. It decides what close codes
     /// mean, the pings, the timeouts and the message limit ([`Options::of`]) and what is refused (mobile:
-    /// binary messages with 1003, other than JSON with 1002).
+    /// binary messages with 1003, text that is no JSON with 1002).
     pub fn app(mut self, app: App) -> Self {
         self.app = app;
         self

@@ -32,9 +32,9 @@ const READ_BYTES: usize = 16 * 1024;
 /// What arrived.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Received {
-    /// A text message.
+    /// A text message: UTF-8, or the connection would have ended with 1007.
     Text(Vec<u8>),
-    /// A binary message. A relay never sends one.
+    /// A binary message, of any bytes. A relay never sends one.
     Binary(Vec<u8>),
     /// A pong; the payload is that of the ping it answers.
     Pong(Vec<u8>),
@@ -56,8 +56,8 @@ pub enum Received {
 /// # Cancel safety
 /// Every method but [`connect`](Self::connect) and [`close`](Self::close) is cancel-safe: bytes half
 /// read or half written are kept in the socket, and the next call goes on where the last one was
-/// dropped. A message handed to [`send_text`](Self::send_text) is accepted at once and goes out with
-/// the next call of any method, even if the future is dropped.
+/// dropped. A message handed to [`send_text`](Self::send_text) is taken before its future is ever polled, and goes out with
+/// what is awaited next on the socket, even if that future is dropped.
 #[derive(Debug)]
 pub struct Socket {
     stream: Stream,
@@ -107,7 +107,7 @@ impl Socket {
         let input = upgrade::upgrade(&mut stream, endpoint, headers).await?;
         let limits = Limits {
             message_bytes: options.message_bytes,
-            utf8: Utf8::Every,
+            utf8: Utf8::TextOnly,
         };
         Ok(Self {
             stream,
@@ -138,12 +138,18 @@ impl Socket {
     ///
     /// # Errors
     /// [`SocketError::WriteTimeout`] when it doesn't leave within [`Timeouts::write`].
-    pub async fn send_text(&mut self, payload: &[u8]) -> Result<(), SocketError> {
-        self.queue_text(payload)?;
+    pub fn send_text<'a>(
+        &'a mut self,
+        payload: &[u8],
+    ) -> impl Future<Output = Result<(), SocketError>> + use<'a> {
+        let queued = self.queue_text(payload);
         let after = self.timeouts.write;
-        timeout(after, self.flush())
-            .await
-            .map_err(|_| SocketError::WriteTimeout { after })?
+        async move {
+            queued?;
+            timeout(after, self.flush())
+                .await
+                .map_err(|_| SocketError::WriteTimeout { after })?
+        }
     }
 
     /// Takes a text message to be sent by the next [`flush`](Self::flush) or [`recv`](Self::recv).
@@ -158,7 +164,8 @@ impl Socket {
     /// Takes a ping to be sent as [`queue_text`](Self::queue_text) does.
     ///
     /// # Errors
-    /// Only if the operating system has no randomness for the mask.
+    /// [`SocketError::Io`] of kind `InvalidInput` if `payload` has more than the 125 bytes that a control frame may carry
+    /// (RFC 6455 §5.5): nothing is taken then. Otherwise only if the operating system has no randomness for the mask.
     pub fn queue_ping(&mut self, payload: &[u8]) -> Result<(), SocketError> {
         Ok(self.output.ping(payload)?)
     }
