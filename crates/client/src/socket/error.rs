@@ -8,7 +8,9 @@ use relay_proto::ws;
 /// Why no connection came about.
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectError {
-    /// The name, the TCP connection, TLS or the exchange of HTTP failed.
+    /// The name, the TCP connection, TLS or the exchange of HTTP failed. Of kind `InvalidInput` with an
+    /// [`EndpointError`](crate::EndpointError) in it: the address is none that [`Endpoint::parse`](crate::Endpoint::parse)
+    /// would give, and nothing was dialled.
     #[error("{0}")]
     Io(#[from] io::Error),
     /// [`Timeouts::connect`](crate::Timeouts::connect) passed.

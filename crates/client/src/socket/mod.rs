@@ -88,6 +88,8 @@ impl Socket {
         headers: &[(&str, &str)],
         options: &Options,
     ) -> Result<Self, ConnectError> {
+        let unusable = |error| io::Error::new(io::ErrorKind::InvalidInput, error);
+        endpoint.check().map_err(unusable)?;
         let after = options.timeouts.connect;
         let connecting = Self::connect_untimed(endpoint, headers, options);
         timeout(after, connecting)
