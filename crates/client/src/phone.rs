@@ -78,7 +78,7 @@ pub struct PhoneLink {
 }
 
 impl PhoneLink {
-    /// A phone of the daemon `server_id` at the relay `url`. A URL without a path means
+    /// A phone of the daemon `server_id`, of at most 256 bytes, at the relay `url`. A URL without a path means
     /// `/v1/client`; any other path is dialled as it is.
     pub fn builder(url: &str, server_id: &str) -> PhoneBuilder {
         PhoneBuilder {

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod owners;
+mod refusals;
 mod router;
 mod violations;
 
