@@ -98,8 +98,15 @@ pub enum DaemonEvent {
 /// ```
 ///
 /// # Back-pressure
-/// Events wait in a channel of [`DaemonBuilder::events`] places. While it is full the link reads nothing
-/// from the relay, pongs included; an owner that takes no event for a minute loses the connection.
+/// Events wait in a channel of [`DaemonBuilder::events`] places. While it is full the link reads nothing from the relay,
+/// pongs included, and goes on pinging. A pong that still waits behind the backlog [`PingPolicy::timeout`] after its ping
+/// ends the connection. So an owner that takes no event may lose it after that long, and has lost it after
+/// [`PingPolicy::every`] more:
+///
+/// | policy | from | at the latest |
+/// |---|---|---|
+/// | [`PingPolicy::DAEMON`]: daemon and desktop | 30 s | 60 s |
+/// | [`PingPolicy::MOBILE`] | 20 s | 40 s |
 ///
 /// # Ending it
 /// [`shutdown`](Self::shutdown) closes in an orderly way; dropping the link ends the TCP

@@ -71,7 +71,8 @@ pub enum PhoneEvent {
 ///
 /// A reconnected phone has a new connection id at the daemon: start a fresh handshake on every
 /// [`PhoneEvent::Connected`]. Back-pressure and ending are as with
-/// [`DaemonLink`](crate::DaemonLink#back-pressure).
+/// [`DaemonLink`](crate::DaemonLink#back-pressure): an owner that takes no event may lose the connection after 20 s as
+/// [`App::Mobile`], and after 30 s as [`App::Desktop`].
 #[derive(Debug)]
 pub struct PhoneLink {
     link: Link,

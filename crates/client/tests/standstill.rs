@@ -7,8 +7,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use relay_client::{
-    ByteStream, Dialer, Dialling, Endpoint, Options, PhoneEvent, PhoneLink, PingPolicy, Socket,
-    SocketError,
+    App, ByteStream, Dialer, Dialling, Endpoint, Options, PhoneEvent, PhoneLink, PingPolicy,
+    Socket, SocketError,
 };
 use relay_proto::handshake::accept_key;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, BufWriter, DuplexStream, duplex};
@@ -181,4 +181,36 @@ async fn what_a_stream_takes_and_keeps_is_no_progress() {
         other => panic!("{other:?}"),
     }
     sends.await.unwrap();
+}
+
+/// As the documentation of `DaemonLink` has it: from the timeout of a ping on, and at the latest a ping later.
+#[tokio::test(start_paused = true)]
+async fn an_owner_that_takes_no_event_loses_the_connection_by_its_pings() {
+    let cases = [(App::Mobile, 20), (App::Desktop, 30)];
+    for (app, secs) in cases {
+        for under_way in [true, false] {
+            let (near, mut relay) = duplex(ROOM);
+            let builder = PhoneLink::builder(URL, "home").app(app).events(1);
+            let mut phone = builder.options(dialling(near)).start().unwrap();
+            upgrade(&mut relay).await;
+            let connected = phone.recv().await;
+            assert!(matches!(connected, Some(PhoneEvent::Connected { .. })));
+            let mut stands_still = Instant::now();
+            let backlog = b"\x81\x011\x81\x012\x81\x013";
+            if !under_way {
+                relay.write_all(backlog).await.unwrap();
+            }
+            // The first ping, with its header and mask.
+            relay.read_exact(&mut [0; 7]).await.unwrap();
+            if under_way {
+                stands_still = Instant::now();
+                relay.write_all(backlog).await.unwrap();
+            }
+            relay.write_all(b"\x8a\x011").await.unwrap();
+            assert_eq!(relay.read(&mut [0; ROOM]).await.unwrap(), 0);
+            let expected = if under_way { secs } else { 2 * secs };
+            let lasted = stands_still.elapsed().as_secs();
+            assert_eq!(lasted, expected, "{app:?} {under_way}");
+        }
+    }
 }
