@@ -77,9 +77,12 @@ async fn any<F: Future + Unpin>(attempts: &mut Vec<F>) -> F::Output {
 mod tests {
     use std::sync::Arc;
 
-    use tokio::time::Instant;
+    use tokio::time::{Instant, timeout};
 
     use super::*;
+
+    /// Far more than any race here takes.
+    const FOR_EVER: Duration = Duration::from_secs(600);
 
     fn addrs<const N: usize>(texts: [&str; N]) -> Vec<SocketAddr> {
         texts.map(|text| text.parse().unwrap()).into()
@@ -114,7 +117,8 @@ mod tests {
                 Ok(addr.port())
             }
         };
-        let ended = first(addrs.collect(), attempt).await;
+        let ended = timeout(FOR_EVER, first(addrs.collect(), attempt)).await;
+        let ended = ended.expect("it ends");
         assert_eq!(Arc::strong_count(&alive), 1);
         let ended = ended.map_err(|error| error.to_string().parse().unwrap());
         (ended, started.elapsed().as_millis())
