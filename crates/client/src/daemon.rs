@@ -98,8 +98,15 @@ pub enum DaemonEvent {
 /// ```
 ///
 /// # Back-pressure
-/// Events wait in a channel of [`DaemonBuilder::events`] places. While it is full the link reads nothing
-/// from the relay, pongs included; an owner that takes no event for a minute loses the connection.
+/// Events wait in a channel of [`DaemonBuilder::events`] places. While it is full the link reads nothing from the relay,
+/// pongs included, and goes on pinging. A pong that still waits behind the backlog [`PingPolicy::timeout`] after its ping
+/// ends the connection. So an owner that takes no event may lose it after that long, and has lost it after
+/// [`PingPolicy::every`] more:
+///
+/// | policy | from | at the latest |
+/// |---|---|---|
+/// | [`PingPolicy::DAEMON`]: daemon and desktop | 30 s | 60 s |
+/// | [`PingPolicy::MOBILE`] | 20 s | 40 s |
 ///
 /// # Ending it
 /// [`shutdown`](Self::shutdown) closes in an orderly way; dropping the link ends the TCP
@@ -110,8 +117,8 @@ pub struct DaemonLink {
 }
 
 impl DaemonLink {
-    /// A daemon for `server_id` at the relay `url`. A URL without a path means `/v1/server`; any
-    /// other path is dialled as it is.
+    /// A daemon for `server_id`, of at most 256 bytes, at the relay `url`. A URL without a path means
+    /// `/v1/server`; any other path is dialled as it is.
     pub fn builder(url: &str, server_id: &str) -> DaemonBuilder {
         DaemonBuilder {
             url: url.to_owned(),
@@ -212,6 +219,9 @@ impl DaemonSender {
     /// Asks the relay to deliver `frame`, if there is one (`null` is none), and then to close the phone with `code`.
     /// No [`DaemonEvent::PhoneGone`] follows. Cancel-safe as [`send`](Self::send).
     ///
+    /// A close frame can carry 1000 to 1003, 1007 to 1014 and 3000 to 4999 (RFC 6455 §7.4). With 1005 the phone gets one
+    /// without a code, and with any other code none: behind `frame` the relay drops its connection.
+    ///
     /// # Errors
     /// See [`SendError`].
     pub async fn close_phone(
@@ -242,6 +252,9 @@ async fn close_phone(
     frame: Option<&[u8]>,
     code: u16,
 ) -> Result<(), SendError> {
+    if code == 0 {
+        return Err(SendError::NoCloseCode);
+    }
     // The real daemon's encoder always has a `frame` key.
     let frame = frame.unwrap_or(NULL);
     check_json(frame)?;
@@ -252,6 +265,11 @@ async fn close_phone(
 
 /// The relay's envelopes have the shape of a binary's: a notice is a close without a frame.
 fn read_envelope(message: &[u8]) -> DaemonEvent {
+    // Of a binary message nobody has checked it, and the parser does not look into strings.
+    if let Err(error) = std::str::from_utf8(message) {
+        let why = error.to_string();
+        return DaemonEvent::Malformed { why };
+    }
     match envelope::parse(message) {
         Ok(Directive::Frame { conn_id, frame }) => DaemonEvent::Frame {
             conn_id: conn_id.into_owned(),
@@ -318,8 +336,8 @@ impl DaemonBuilder {
         self
     }
 
-    /// `x-pyrycode-instance`: asks the relay to resume. Any text that stays the same for the life of this
-    /// process and is hard to guess; it is a secret. If the connection breaks and the link is
+    /// `x-pyrycode-instance`: asks the relay to resume. Text of at most 256 bytes without control characters that stays
+    /// the same for the life of this process and is hard to guess; it is a secret. If the connection breaks and the link is
     /// back within the relay's grace, the phones stay, and what they sent meanwhile is delivered. Only for
     /// a daemon that keeps its sessions over a reconnect.
     pub fn instance(mut self, instance: &str) -> Self {

@@ -9,7 +9,8 @@ pub const CLIENT_PATH: &str = "/v1/client";
 
 /// The address of a relay: whether to encrypt, the host, the port and the path.
 ///
-/// Accepts `ws://`, `wss://`, `http://` and `https://`; the last two mean the first two.
+/// Accepts `ws://`, `wss://`, `http://` and `https://`; the last two mean the first two. An address that was put
+/// together otherwise is checked when it is dialled.
 ///
 /// ```
 /// use relay_client::Endpoint;
@@ -46,8 +47,8 @@ pub enum EndpointError {
     /// It carries `user:password@`, which a relay has no use for.
     #[error("the URL must not carry a user name or password")]
     Credentials,
-    /// The path holds blanks or control characters.
-    #[error("the URL's path holds blanks or control characters")]
+    /// The path does not start with `/`, or holds a `#`, a blank, or what is not printable ASCII.
+    #[error("the URL's path must start with / and be printable ASCII without blanks and #")]
     Path,
 }
 
@@ -70,14 +71,7 @@ impl Endpoint {
             return Err(EndpointError::Credentials);
         }
         let (host, port) = split_port(authority)?;
-        let clean = |text: &str| text.bytes().all(|b| b.is_ascii_graphic());
-        if host.is_empty() || !clean(host) || host.contains(['[', ']', '\\']) {
-            return Err(EndpointError::Host);
-        }
-        if !clean(path) {
-            return Err(EndpointError::Path);
-        }
-        Ok(Self {
+        let endpoint = Self {
             tls,
             host: host.to_owned(),
             port: port.unwrap_or(if tls { 443 } else { 80 }),
@@ -86,7 +80,26 @@ impl Endpoint {
             } else {
                 format!("/{path}")
             },
-        })
+        };
+        endpoint.check()?;
+        Ok(endpoint)
+    }
+
+    /// Whether a request can be made of it. The fields are open to everybody, and a path with a line break in it would be
+    /// headers.
+    pub(crate) fn check(&self) -> Result<(), EndpointError> {
+        let clean = |text: &str| text.bytes().all(|b| b.is_ascii_graphic());
+        let no_host = ['[', ']', '\\', '/', '?', '#', '@'];
+        if self.host.is_empty() || !clean(&self.host) || self.host.contains(no_host) {
+            return Err(EndpointError::Host);
+        }
+        if self.port == 0 {
+            return Err(EndpointError::Port);
+        }
+        if !self.path.starts_with('/') || !clean(&self.path) || self.path.contains('#') {
+            return Err(EndpointError::Path);
+        }
+        Ok(())
     }
 
     /// The same relay with `path`, unless the URL named a path of its own: that one is kept as it is.
@@ -193,6 +206,26 @@ mod tests {
         ] {
             assert_eq!(Endpoint::parse(url).unwrap_err(), why, "{url}");
         }
+    }
+
+    #[test]
+    fn what_is_put_together_is_checked_like_a_url() {
+        let good = Endpoint::parse("ws://[::1]/a?b=c").unwrap();
+        assert_eq!(good.check(), Ok(()));
+        for path in ["", "a", "/a b", "/#", "/\u{e9}", "/ HTTP/1.1\r\nx: y"] {
+            let bad = good.clone().with_path(path);
+            assert_eq!(bad.check(), Err(EndpointError::Path), "{path:?}");
+        }
+        for host in ["", "a b", "a/b", "a?", "a#", "me@a", "[::1]", "a\r\nx: y"] {
+            let host = host.to_owned();
+            let bad = Endpoint {
+                host,
+                ..good.clone()
+            };
+            assert_eq!(bad.check(), Err(EndpointError::Host), "{bad:?}");
+        }
+        let bad = Endpoint { port: 0, ..good };
+        assert_eq!(bad.check(), Err(EndpointError::Port));
     }
 
     #[test]

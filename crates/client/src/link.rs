@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use relay_proto::headers::{self, NAME_BYTES};
 use relay_proto::json;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
@@ -33,6 +34,14 @@ pub enum BuildError {
         /// The header's name.
         name: &'static str,
     },
+    /// A server-id or an instance that every dial would be refused for.
+    #[error("the value for {name} is longer than the {limit} bytes that a relay takes")]
+    TooLong {
+        /// The header's name.
+        name: &'static str,
+        /// [`relay_proto::headers::NAME_BYTES`].
+        limit: usize,
+    },
 }
 
 /// Why a message was not taken.
@@ -46,6 +55,9 @@ pub enum SendError {
     /// relay would end the connection or drop the message.
     #[error("the frame is not JSON: {0}")]
     NotJson(String),
+    /// A phone was to be closed with the code 0. To a relay it means that there is no code, and it would close nobody.
+    #[error("a close code of 0 closes nobody: a relay takes it for none")]
+    NoCloseCode,
 }
 
 /// Why a link gave up for good.
@@ -100,6 +112,12 @@ impl Setup {
         for (name, value) in &self.headers {
             if value.trim().is_empty() || !sendable(name, value) {
                 return Err(BuildError::Header { name });
+            }
+            // What else a link says of itself a relay cuts.
+            let is_refused = [headers::SERVER, headers::INSTANCE].contains(name);
+            if is_refused && value.trim_matches([' ', '\t']).len() > NAME_BYTES {
+                let limit = NAME_BYTES;
+                return Err(BuildError::TooLong { name, limit });
             }
         }
         let (commands, command_source) = mpsc::channel(COMMANDS);
@@ -413,6 +431,7 @@ impl Task {
                 reason,
                 sent_by_us: false,
             }),
+            Err(SocketError::Protocol(error)) => Err(own(error.close_code(), &error.to_string())),
             Err(error) => Err(End::Broken(error.to_string())),
         }
     }

@@ -20,7 +20,7 @@ pub enum PhoneEvent {
         /// Dials it took, counted from the end of the last connection; 1 is the first.
         attempt: u32,
     },
-    /// The daemon sent a frame: one JSON value.
+    /// The daemon sent a frame: one JSON value, as a relay sees to. Only [`App::Mobile`] checks it.
     Frame(Vec<u8>),
     /// The connection ended; the link dials again.
     Disconnected {
@@ -71,14 +71,15 @@ pub enum PhoneEvent {
 ///
 /// A reconnected phone has a new connection id at the daemon: start a fresh handshake on every
 /// [`PhoneEvent::Connected`]. Back-pressure and ending are as with
-/// [`DaemonLink`](crate::DaemonLink#back-pressure).
+/// [`DaemonLink`](crate::DaemonLink#back-pressure): an owner that takes no event may lose the connection after 20 s as
+/// [`App::Mobile`], and after 30 s as [`App::Desktop`].
 #[derive(Debug)]
 pub struct PhoneLink {
     link: Link,
 }
 
 impl PhoneLink {
-    /// A phone of the daemon `server_id` at the relay `url`. A URL without a path means
+    /// A phone of the daemon `server_id`, of at most 256 bytes, at the relay `url`. A URL without a path means
     /// `/v1/client`; any other path is dialled as it is.
     pub fn builder(url: &str, server_id: &str) -> PhoneBuilder {
         PhoneBuilder {
@@ -187,7 +188,7 @@ pub struct PhoneBuilder {
 impl PhoneBuilder {
     /// Which app to behave like: [`App::Mobile`] or [`App::Desktop`]. It decides what close codes
     /// mean, the pings, the timeouts and the message limit ([`Options::of`]) and what is refused (mobile:
-    /// binary messages with 1003, other than JSON with 1002).
+    /// binary messages with 1003, text that is no JSON with 1002).
     pub fn app(mut self, app: App) -> Self {
         self.app = app;
         self

@@ -203,9 +203,12 @@ impl Peer {
     }
 
     /// Sends Close, waits for the answer, and ends the connection. Returns the answer's code.
+    ///
+    /// As a relay does that was told to: with 1005 the Close carries nothing, and with a code that none may carry there is
+    /// no Close, only the end.
     pub async fn close(mut self, code: u16, reason: &str) -> Option<u16> {
-        let payload = [&code.to_be_bytes(), reason.as_bytes()].concat();
-        self.send_control(Control::Close, &payload).await.ok()?;
+        let close = ws::close_frame(code, reason)?;
+        self.send_raw(&close).await.ok()?;
         loop {
             if let Seen::Close(code) = self.recv().await? {
                 return code;

@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use relay_client::testing::{Peer, Script, Seen};
-use relay_client::{App, Options, PhoneEvent, PhoneLink, SendError};
+use relay_client::{App, Endpoint, Options, PhoneEvent, PhoneLink, SendError, Socket};
 use std::time::Duration;
 
 /// Far less than until anything else happens on a connection whose peer is silent: a ping, after 20 s.
@@ -18,6 +18,21 @@ async fn connected(options: Options) -> (PhoneLink, Peer) {
     let connected = phone.recv().await;
     assert!(matches!(connected, Some(PhoneEvent::Connected { .. })));
     (phone, peer)
+}
+
+/// A `select!` drops the futures of its other branches, some of them before they ever ran.
+#[tokio::test]
+async fn what_a_socket_was_given_is_sent_though_its_future_never_ran() {
+    let relay = Script::start().await.unwrap();
+    let endpoint = Endpoint::parse(&relay.url()).unwrap();
+    let options = Options::default();
+    let (socket, peer) = tokio::join!(Socket::connect(&endpoint, &[], &options), relay.accept());
+    let (mut socket, mut peer) = (socket.unwrap(), peer.unwrap());
+    drop(socket.send_text(b"1"));
+    socket.send_text(b"2").await.unwrap();
+    for sent in [b"1", b"2"] {
+        assert_eq!(peer.recv().await, Some(Seen::Message(sent.to_vec())));
+    }
 }
 
 /// Much more is sent than may wait in front of the socket, and nothing ever comes: that the socket takes it is enough.

@@ -7,7 +7,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use relay_client::{
-    ByteStream, Dialer, Dialling, Endpoint, Options, PhoneEvent, PhoneLink, PingPolicy, Socket,
+    App, ByteStream, Dialer, Dialling, Endpoint, Options, PhoneEvent, PhoneLink, PingPolicy,
+    Socket, SocketError,
 };
 use relay_proto::handshake::accept_key;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, BufWriter, DuplexStream, duplex};
@@ -101,6 +102,59 @@ async fn a_close_waits_for_what_a_stream_keeps_and_then_for_the_answer() {
     assert_eq!(closed, Some((Some(1000), String::new())));
 }
 
+/// A frame of an opcode that is reserved.
+const VIOLATION: &[u8] = b"\x83\x00";
+
+#[tokio::test(start_paused = true)]
+async fn a_close_for_a_violation_leaves_behind_what_waits() {
+    let (near, mut relay) = duplex(ROOM);
+    let mut socket = connected(dialling(near), &mut relay).await;
+    socket.queue_text(&[b'1'; 1000]).unwrap();
+    relay.write_all(VIOLATION).await.unwrap();
+    let violated = socket.recv().await;
+    assert!(
+        matches!(violated, Err(SocketError::Protocol(_))),
+        "{violated:?}"
+    );
+    let peer = async {
+        // Frames no more than the one before.
+        relay.write_all(&[0xff; 10 * ROOM]).await.unwrap();
+        // A message with its header and mask.
+        relay.read_exact(&mut [0; 1000 + 8]).await.unwrap();
+        let mut close = [0; 8];
+        relay.read_exact(&mut close).await.unwrap();
+        let [0x88, 0x82, a, b, _, _, high, low] = close else {
+            panic!("{close:?}")
+        };
+        assert_eq!(u16::from_be_bytes([high ^ a, low ^ b]), 1002);
+        drop(relay);
+    };
+    let (closed, ()) = tokio::join!(socket.close(1000, ""), peer);
+    assert_eq!(closed, None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_peer_that_broke_the_protocol_is_not_listened_to_for_ever() {
+    let (near, mut relay) = duplex(ROOM);
+    let builder = PhoneLink::builder(URL, "home").options(dialling(near));
+    let mut phone = builder.start().unwrap();
+    upgrade(&mut relay).await;
+    let connected = phone.recv().await;
+    assert!(matches!(connected, Some(PhoneEvent::Connected { .. })));
+    let started = Instant::now();
+    let babble = tokio::spawn(async move {
+        while relay.write_all(VIOLATION).await.is_ok() {
+            sleep(Duration::from_secs(1)).await;
+        }
+    });
+    match timeout(FOR_EVER, phone.recv()).await.expect("it ends") {
+        Some(PhoneEvent::Disconnected { code, .. }) => assert_eq!(code, Some(1002)),
+        other => panic!("{other:?}"),
+    }
+    assert!(started.elapsed() < Duration::from_secs(6));
+    babble.await.unwrap();
+}
+
 #[tokio::test(start_paused = true)]
 async fn what_a_stream_takes_and_keeps_is_no_progress() {
     let (near, mut relay) = duplex(ROOM);
@@ -127,4 +181,36 @@ async fn what_a_stream_takes_and_keeps_is_no_progress() {
         other => panic!("{other:?}"),
     }
     sends.await.unwrap();
+}
+
+/// As the documentation of `DaemonLink` has it: from the timeout of a ping on, and at the latest a ping later.
+#[tokio::test(start_paused = true)]
+async fn an_owner_that_takes_no_event_loses_the_connection_by_its_pings() {
+    let cases = [(App::Mobile, 20), (App::Desktop, 30)];
+    for (app, secs) in cases {
+        for under_way in [true, false] {
+            let (near, mut relay) = duplex(ROOM);
+            let builder = PhoneLink::builder(URL, "home").app(app).events(1);
+            let mut phone = builder.options(dialling(near)).start().unwrap();
+            upgrade(&mut relay).await;
+            let connected = phone.recv().await;
+            assert!(matches!(connected, Some(PhoneEvent::Connected { .. })));
+            let mut stands_still = Instant::now();
+            let backlog = b"\x81\x011\x81\x012\x81\x013";
+            if !under_way {
+                relay.write_all(backlog).await.unwrap();
+            }
+            // The first ping, with its header and mask.
+            relay.read_exact(&mut [0; 7]).await.unwrap();
+            if under_way {
+                stands_still = Instant::now();
+                relay.write_all(backlog).await.unwrap();
+            }
+            relay.write_all(b"\x8a\x011").await.unwrap();
+            assert_eq!(relay.read(&mut [0; ROOM]).await.unwrap(), 0);
+            let expected = if under_way { secs } else { 2 * secs };
+            let lasted = stands_still.elapsed().as_secs();
+            assert_eq!(lasted, expected, "{app:?} {under_way}");
+        }
+    }
 }

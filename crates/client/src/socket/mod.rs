@@ -1,165 +1,40 @@
 //! One WebSocket connection in the client's role: no reconnecting, no policy.
 
+mod error;
+mod options;
 mod output;
+mod race;
 mod stream;
 mod upgrade;
 
+pub use self::error::{ConnectError, SocketError};
+pub use self::options::{Options, Timeouts};
 pub use self::stream::{ByteStream, Dialer, Dialling};
 pub(crate) use self::upgrade::sendable;
 
 use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
 
 use relay_proto::ws::{self, Decoder, Event, Limits, Opcode, Role, Utf8};
 use tokio::io::{AsyncRead as _, AsyncWrite as _, ReadBuf};
-use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use self::output::Output;
 use self::stream::Stream;
 use crate::endpoint::Endpoint;
 use crate::keepalive::after;
-use crate::policy::App;
 
 /// Bytes taken from the socket at once; a relayed frame is at most about 87 KB and mostly far less.
 const READ_BYTES: usize = 16 * 1024;
 
-/// How long each part of a connection's life may take. Over TLS, progress shows once for every 16 KiB.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Timeouts {
-    /// From the name lookup to the 101. Default 15 s, as the mobile app has it.
-    pub connect: Duration,
-    /// For one message to leave, and for any progress of a blocked write. Default 10 s, as the
-    /// daemon has it.
-    pub write: Duration,
-    /// For the peer's half of the close handshake, and for any progress of what is to leave before. Default 5 s.
-    pub close: Duration,
-}
-
-impl Default for Timeouts {
-    fn default() -> Self {
-        Self {
-            connect: Duration::from_secs(15),
-            write: Duration::from_secs(10),
-            close: Duration::from_secs(5),
-        }
-    }
-}
-
-/// What a [`Socket`] needs to know apart from the address and the headers.
-#[derive(Clone, Debug)]
-pub struct Options {
-    /// See [`Timeouts`].
-    pub timeouts: Timeouts,
-    /// The largest message taken, in bytes; a larger one ends the connection with 1009. Default
-    /// 1 MiB, as daemon and desktop have it (mobile: 131,072).
-    pub message_bytes: usize,
-    /// Makes the connections, instead of TCP and TLS.
-    pub dialer: Option<Arc<dyn Dialer>>,
-    /// TLS settings of your own (private roots, client certificates); `None` trusts the Mozilla
-    /// root certificates.
-    #[cfg(feature = "tls")]
-    pub tls: Option<Arc<tokio_rustls::rustls::ClientConfig>>,
-}
-
-impl Options {
-    /// As the app has them. The mobile app waits 15 s for a write, the desktop app for ever: it ends a connection by a pong
-    /// that does not come 30 s after a ping that was due within 30 s.
-    #[must_use]
-    pub fn of(app: App) -> Self {
-        let (connect_s, write_s, message_bytes) = match app {
-            App::Daemon => return Self::default(),
-            App::Mobile => (15, 15, 131_072),
-            App::Desktop => (10, 60, 1024 * 1024),
-        };
-        Self {
-            timeouts: Timeouts {
-                connect: Duration::from_secs(connect_s),
-                write: Duration::from_secs(write_s),
-                ..Timeouts::default()
-            },
-            message_bytes,
-            ..Self::default()
-        }
-    }
-}
-
-/// The daemon's.
-impl Default for Options {
-    fn default() -> Self {
-        Self {
-            timeouts: Timeouts::default(),
-            message_bytes: 1024 * 1024,
-            dialer: None,
-            #[cfg(feature = "tls")]
-            tls: None,
-        }
-    }
-}
-
-/// Why no connection came about.
-#[derive(Debug, thiserror::Error)]
-pub enum ConnectError {
-    /// The name, the TCP connection, TLS or the exchange of HTTP failed.
-    #[error("{0}")]
-    Io(#[from] io::Error),
-    /// [`Timeouts::connect`] passed.
-    #[error("no answer within {after:?}")]
-    Timeout {
-        /// The bound that passed.
-        after: Duration,
-    },
-    /// The relay answered, but not with 101.
-    #[error("the relay answered HTTP {status}{}{body}", if body.is_empty() { "" } else { ": " })]
-    Refused {
-        /// The HTTP status.
-        status: u16,
-        /// The response's `Retry-After`, when it is a number of seconds.
-        retry_after: Option<Duration>,
-        /// The beginning of the body, at most 512 bytes; often empty.
-        body: String,
-    },
-    /// Something answered that doesn't speak WebSocket.
-    #[error("that is not a WebSocket server: {0}")]
-    NotWebSocket(&'static str),
-    /// A header's name or value can't be sent in HTTP.
-    #[error("the header {name:?} can't be sent: its name or value holds forbidden characters")]
-    Header {
-        /// The header's name.
-        name: String,
-    },
-    /// `wss://`, but this build has no TLS.
-    #[error("this build has no TLS (the feature `tls` is off)")]
-    NoTls,
-}
-
-/// Why a connection can't go on.
-#[derive(Debug, thiserror::Error)]
-pub enum SocketError {
-    /// The connection broke, or the peer closed TCP without a close frame.
-    #[error("{0}")]
-    Io(#[from] io::Error),
-    /// The peer broke the protocol; a close frame with the right code has been sent.
-    #[error("{0}")]
-    Protocol(#[from] ws::Error),
-    /// Nothing could be written for [`Timeouts::write`].
-    #[error("the peer took nothing for {after:?}")]
-    WriteTimeout {
-        /// The bound that passed.
-        after: Duration,
-    },
-}
-
 /// What arrived.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Received {
-    /// A text message.
+    /// A text message: UTF-8, or the connection would have ended with 1007.
     Text(Vec<u8>),
-    /// A binary message. A relay never sends one.
+    /// A binary message, of any bytes. A relay never sends one.
     Binary(Vec<u8>),
     /// A pong; the payload is that of the ping it answers.
     Pong(Vec<u8>),
@@ -181,8 +56,8 @@ pub enum Received {
 /// # Cancel safety
 /// Every method but [`connect`](Self::connect) and [`close`](Self::close) is cancel-safe: bytes half
 /// read or half written are kept in the socket, and the next call goes on where the last one was
-/// dropped. A message handed to [`send_text`](Self::send_text) is accepted at once and goes out with
-/// the next call of any method, even if the future is dropped.
+/// dropped. A message handed to [`send_text`](Self::send_text) is taken before its future is ever polled, and goes out with
+/// what is awaited next on the socket, even if that future is dropped.
 #[derive(Debug)]
 pub struct Socket {
     stream: Stream,
@@ -194,10 +69,15 @@ pub struct Socket {
     /// All was written, and not yet flushed.
     must_flush: bool,
     blocked_since: Option<Instant>,
+    /// The peer broke the protocol: what it says means nothing any more, and is not decoded.
+    violated: bool,
 }
 
 impl Socket {
     /// Connects: name lookup, TCP (`TCP_NODELAY`), TLS for `wss`, upgrade.
+    ///
+    /// Of a name's addresses, IPv6 and IPv4 in turn, the first that answers is taken. One that has not after 250 ms is not
+    /// given up, but the next is tried beside it (RFC 8305).
     ///
     /// `headers` go out as given, after the WebSocket's own.
     ///
@@ -208,6 +88,8 @@ impl Socket {
         headers: &[(&str, &str)],
         options: &Options,
     ) -> Result<Self, ConnectError> {
+        let unusable = |error| io::Error::new(io::ErrorKind::InvalidInput, error);
+        endpoint.check().map_err(unusable)?;
         let after = options.timeouts.connect;
         let connecting = Self::connect_untimed(endpoint, headers, options);
         timeout(after, connecting)
@@ -227,7 +109,7 @@ impl Socket {
         let input = upgrade::upgrade(&mut stream, endpoint, headers).await?;
         let limits = Limits {
             message_bytes: options.message_bytes,
-            utf8: Utf8::Every,
+            utf8: Utf8::TextOnly,
         };
         Ok(Self {
             stream,
@@ -238,11 +120,12 @@ impl Socket {
             output: Output::default(),
             must_flush: false,
             blocked_since: None,
+            violated: false,
         })
     }
 
     async fn tcp(endpoint: &Endpoint, options: &Options) -> Result<Stream, ConnectError> {
-        let tcp = TcpStream::connect((endpoint.host.as_str(), endpoint.port)).await?;
+        let tcp = race::connect(&endpoint.host, endpoint.port).await?;
         tcp.set_nodelay(true)?;
         match endpoint.tls {
             false => Ok(Stream::Plain(tcp)),
@@ -257,12 +140,18 @@ impl Socket {
     ///
     /// # Errors
     /// [`SocketError::WriteTimeout`] when it doesn't leave within [`Timeouts::write`].
-    pub async fn send_text(&mut self, payload: &[u8]) -> Result<(), SocketError> {
-        self.queue_text(payload)?;
+    pub fn send_text<'a>(
+        &'a mut self,
+        payload: &[u8],
+    ) -> impl Future<Output = Result<(), SocketError>> + use<'a> {
+        let queued = self.queue_text(payload);
         let after = self.timeouts.write;
-        timeout(after, self.flush())
-            .await
-            .map_err(|_| SocketError::WriteTimeout { after })?
+        async move {
+            queued?;
+            timeout(after, self.flush())
+                .await
+                .map_err(|_| SocketError::WriteTimeout { after })?
+        }
     }
 
     /// Takes a text message to be sent by the next [`flush`](Self::flush) or [`recv`](Self::recv).
@@ -277,7 +166,8 @@ impl Socket {
     /// Takes a ping to be sent as [`queue_text`](Self::queue_text) does.
     ///
     /// # Errors
-    /// Only if the operating system has no randomness for the mask.
+    /// [`SocketError::Io`] of kind `InvalidInput` if `payload` has more than the 125 bytes that a control frame may carry
+    /// (RFC 6455 §5.5): nothing is taken then. Otherwise only if the operating system has no randomness for the mask.
     pub fn queue_ping(&mut self, payload: &[u8]) -> Result<(), SocketError> {
         Ok(self.output.ping(payload)?)
     }
@@ -306,8 +196,8 @@ impl Socket {
     ///
     /// # Errors
     /// When the connection breaks, when the peer ends it without a close frame, or when it breaks
-    /// the protocol; the connection is of no use then. After [`Received::Close`] the next call
-    /// ends with [`SocketError::Io`] of kind `UnexpectedEof` once the answer is out and the peer is gone.
+    /// the protocol; the connection is of no use then. After [`Received::Close`] or [`SocketError::Protocol`] the next
+    /// call ends with [`SocketError::Io`] of kind `UnexpectedEof` once our Close is out and the peer is gone.
     pub async fn recv(&mut self) -> Result<Received, SocketError> {
         poll_fn(|cx| self.poll_recv(cx)).await
     }
@@ -316,6 +206,9 @@ impl Socket {
     /// long as something of it leaves within each [`Timeouts::close`]; then waits for the peer's half and
     /// the end of the TCP connection, for as long again. Messages still arriving are discarded. Returns
     /// the peer's close code and reason, if its Close came in time.
+    ///
+    /// After [`SocketError::Protocol`] the Close is the one that tells of it, whatever `code` is, and what still arrives is
+    /// not looked at.
     ///
     /// A `code` no close frame may carry goes out as an empty close frame.
     pub async fn close(mut self, code: u16, reason: &str) -> Option<(Option<u16>, String)> {
@@ -389,9 +282,10 @@ impl Socket {
                 Ok(Some(received)) => return Poll::Ready(Ok(received)),
                 Ok(None) => {}
                 Err(error) => {
-                    // Tell the peer why, as far as that goes without waiting.
+                    self.violated = true;
                     self.output.close(error.close_code(), "")?;
-                    let _ = self.poll_write_out(cx)?;
+                    // As far as it goes without waiting. That nothing goes any more shows at the next call.
+                    let _ = self.poll_write_out(cx);
                     return Poll::Ready(Err(error.into()));
                 }
             }
@@ -404,6 +298,9 @@ impl Socket {
 
     /// The next event among the bytes already read.
     fn decode(&mut self) -> Result<Option<Received>, ws::Error> {
+        if self.violated {
+            self.taken = self.input.len();
+        }
         while self.taken < self.input.len() {
             let mut rest = &mut self.input[self.taken..];
             let before = rest.len();

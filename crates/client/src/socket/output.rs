@@ -2,7 +2,7 @@
 
 use std::io;
 
-use relay_proto::ws::{self, Control};
+use relay_proto::ws::{self, Control, MAX_CONTROL_BYTES};
 
 /// Messages leave in the order in which they were taken. The answer to a ping goes before those that were taken while
 /// earlier ones were being written, so that a sender who never stops cannot hold it up; the answer to a Close goes behind
@@ -34,7 +34,14 @@ impl Output {
     }
 
     /// Takes a ping, to leave as a message does.
+    ///
+    /// # Errors
+    /// `InvalidInput` for more than a ping may carry. Otherwise see [`text`](Self::text).
     pub(super) fn ping(&mut self, payload: &[u8]) -> io::Result<()> {
+        if payload.len() > MAX_CONTROL_BYTES {
+            let why = format!("a ping carries at most {MAX_CONTROL_BYTES} bytes");
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, why));
+        }
         if !self.close_taken {
             ws::client::masked_control(Control::Ping, payload, mask_key()?, &mut self.next);
         }
@@ -164,6 +171,16 @@ mod tests {
         output.close(1000, "").unwrap();
         output.answer_ping(b"late");
         assert!(output.unwritten().unwrap().is_empty());
+    }
+
+    #[test]
+    fn a_ping_is_a_legal_frame_or_none() {
+        let (mut output, mut peer) = (Output::default(), Peer::new());
+        let refused = output.ping(&[b'x'; MAX_CONTROL_BYTES + 1]).unwrap_err();
+        assert_eq!(refused.kind(), io::ErrorKind::InvalidInput);
+        assert_eq!(output.len(), 0);
+        output.ping(&[b'x'; MAX_CONTROL_BYTES]).unwrap();
+        assert_eq!(peer.read(&mut output, usize::MAX).len(), 1);
     }
 
     #[test]

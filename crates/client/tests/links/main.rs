@@ -3,7 +3,9 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod owners;
+mod refusals;
 mod router;
+mod violations;
 
 use std::borrow::Cow;
 use std::time::Duration;
@@ -308,6 +310,8 @@ async fn mobile_refuses_what_the_real_one_refuses() {
     let (mut phone, mut peer) = phone_and_peer(&relay, App::Mobile).await;
     for (bytes, code) in [
         (&b"\x82\x02{}"[..], 1003),
+        (b"\x82\x01\xff", 1003),
+        (b"\x81\x01\xff", 1007),
         (&b"\x81\x01{"[..], 1002),
         (&b"\x81\x7f\0\0\0\0\0\x02\0\x01"[..], 1009),
     ] {

@@ -10,6 +10,8 @@ use std::time::Duration;
 
 /// Far less than until a link finds out by its pings.
 const SOON: Duration = Duration::from_secs(10);
+/// Why a connection ended that was dropped without a Close.
+const CUT: &str = "unexpected end of file";
 
 async fn daemon(relay: &Router) -> DaemonLink {
     let builder = DaemonLink::builder(&relay.url(), "home").ladder(eager());
@@ -124,5 +126,26 @@ async fn null_is_a_frame_of_a_phone_and_none_of_a_daemon() {
         assert_eq!(frame, b"null");
         let refused = daemon.send(&conn_id, sent.as_bytes()).await;
         assert!(matches!(refused, Err(SendError::NotJson(_))), "{refused:?}");
+    }
+}
+
+/// A daemon may ask for any code; what a Close cannot carry is not put on the wire.
+#[tokio::test]
+async fn the_router_closes_with_any_code_as_a_relay_does() {
+    let relay = Router::start().await.unwrap();
+    let mut daemon = daemon(&relay).await;
+    for (code, expected) in [(1005, ""), (999, CUT), (1006, CUT), (5000, CUT)] {
+        let mut phone = phone(&relay).await;
+        phone.send(b"1").await.unwrap();
+        let Some(DaemonEvent::Frame { conn_id, .. }) = daemon.recv().await else {
+            panic!("no frame")
+        };
+        daemon.close_phone(&conn_id, None, code).await.unwrap();
+        match phone.recv().await {
+            Some(PhoneEvent::Disconnected { code, reason, .. }) => {
+                assert_eq!((code, reason.as_str()), (None, expected));
+            }
+            other => panic!("{other:?}"),
+        }
     }
 }
