@@ -89,12 +89,12 @@ async fn shake_hands(
     tls: &Tls,
     socket: TcpStream,
 ) -> io::Result<Option<Box<TlsStream<TcpStream>>>> {
+    let Ok(1..) = socket.peek(&mut [0]).await else {
+        return Ok(None);
+    };
     // With the first bytes the end may be there.
     if socket.ready(Interest::READABLE).await?.is_read_closed() {
-        return match socket.peek(&mut [0]).await {
-            Ok(1..) => Err(io::ErrorKind::UnexpectedEof.into()),
-            _ => Ok(None),
-        };
+        return Err(io::ErrorKind::UnexpectedEof.into());
     }
     tls.accept(socket).await
 }
