@@ -34,7 +34,7 @@ pub(crate) struct Args {
 const SAMPLE: Duration = Duration::from_secs(10);
 
 /// By how much the memory may rise over the second half, on a line through its samples. An allocator's pages move it by some
-/// hundred KiB. In an hour, more would be a byte of each frame, or 50 of each connection.
+/// hundred KiB. In an hour, more would be two bytes of each frame, or 75 of each connection.
 const RISE_BYTES: f64 = 2.0 * 1048576.0;
 
 /// Between two frames of everybody who talks, on the average.
