@@ -5,6 +5,7 @@ each line that was not reached to untested.txt.
 """
 
 import collections
+import functools
 import json
 import pathlib
 import re
@@ -14,9 +15,22 @@ folder = pathlib.Path(sys.argv[1])
 root = pathlib.Path.cwd()
 
 
+@functools.cache
+def test_modules():
+    """The files, without their endings, of modules that are only compiled for tests; others may be below them."""
+    declared = re.compile(r'#\[cfg\(test\)\]\s+(?:#\[path = "(.+)\.rs"\]\s+)?(?:pub(?:\(\w+\))? )?mod (\w+);')
+    found = set()
+    for parent in root.glob("crates/*/src/**/*.rs"):
+        path = parent.relative_to(root)
+        own = path.parent if path.stem in ("lib", "main", "mod") else path.with_suffix("")
+        for other_path, name in declared.findall(parent.read_text()):
+            found.add(path.parent / other_path if other_path else own / name)
+    return found
+
+
 def is_test_file(path):
     """Whether the file is only compiled for tests."""
-    return path.parts[2] != "src" or path.stem in ("tests", "fixture") or path.stem.endswith("_tests")
+    return path.parts[2] != "src" or any(p in test_modules() for p in (path.with_suffix(""), *path.parents))
 
 
 def test_lines(text):

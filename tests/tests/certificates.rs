@@ -310,19 +310,21 @@ async fn files_that_cannot_be_used_keep_the_relay_from_starting() {
 }
 
 #[tokio::test]
-async fn an_expired_certificate_or_one_for_another_host_serves_with_a_warning() {
-    let key = KeyPair::generate().unwrap();
-    let mut params = CertificateParams::new([HOST.to_owned()]).unwrap();
-    params.not_after = date_time_ymd(2020, 2, 1);
-    let expired = Pair {
-        certificate: params.self_signed(&key).unwrap().pem(),
-        key: key.serialize_pem(),
-    };
-    let files = Files::new(&expired);
-    let relay = start(files.launch("1h")).await;
-    let unfit = relay.log.wait("certificate_unfit", &[]).await;
-    assert_eq!(unfit.level, "WARN");
-    assert!(unfit.get("err").unwrap().contains("expired"), "{unfit:?}");
+async fn a_certificate_of_another_time_or_host_serves_with_a_warning() {
+    for (from, until, words) in [(2019, 2020, "expired"), (2100, 2101, "not valid yet")] {
+        let key = KeyPair::generate().unwrap();
+        let mut params = CertificateParams::new([HOST.to_owned()]).unwrap();
+        params.not_before = date_time_ymd(from, 2, 1);
+        params.not_after = date_time_ymd(until, 2, 1);
+        let files = Files::new(&Pair {
+            certificate: params.self_signed(&key).unwrap().pem(),
+            key: key.serialize_pem(),
+        });
+        let relay = start(files.launch("1h")).await;
+        let unfit = relay.log.wait("certificate_unfit", &[]).await;
+        assert_eq!(unfit.level, "WARN");
+        assert!(unfit.get("err").unwrap().contains(words), "{unfit:?}");
+    }
 
     let pair = Pair::new(&[]).await;
     let files = Files::new(&pair);

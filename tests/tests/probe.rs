@@ -54,3 +54,14 @@ async fn a_certificate_that_nobody_signed_is_not_healthy() {
     assert_eq!(ended.code, Some(2), "{ended:?}");
     assert!(ended.stderr.contains("relay.example.com"), "{ended:?}");
 }
+
+#[tokio::test]
+async fn a_time_that_cannot_be_meant_is_refused_with_one_that_can() {
+    for time in ["0s", "11m", "long"] {
+        let args = ["probe", "ws://127.0.0.1:1", "--timeout", time];
+        let ended = Launch::new(&args).ended().await;
+        assert_eq!(ended.code, Some(2), "{ended:?}");
+        let said = "write a time from 1ms to 10m";
+        assert!(ended.stderr.contains(said), "{ended:?}");
+    }
+}

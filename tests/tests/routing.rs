@@ -203,6 +203,21 @@ async fn c09_a_request_that_is_no_upgrade_is_426() {
     }
 }
 
+#[tokio::test]
+async fn an_upgrade_over_http_1_0_is_426() {
+    let relay = Relay::start(&[]).await;
+    let headers = [UPGRADE, &phone_headers()].concat();
+    let headers = headers
+        .iter()
+        .map(|(name, value)| format!("{name}: {value}\r\n"));
+    let headers: String = headers.collect();
+    let mut stream = relay.connect().await;
+    let request = format!("GET /v1/client HTTP/1.0\r\n{headers}\r\n");
+    let response = exchange(&mut stream, &request).await;
+    assert_eq!(response.status, 426);
+    assert_eq!(response.text(), "WebSocket needs HTTP/1.1");
+}
+
 /// Also after a refusal that asks for an upgrade.
 #[tokio::test]
 async fn a_connection_has_one_request() {
@@ -334,6 +349,15 @@ async fn c13_any_origin_is_accepted() {
             "{origin}"
         );
     }
+}
+
+#[tokio::test]
+async fn an_origin_that_is_no_url_is_403() {
+    let relay = Relay::start(&[]).await;
+    let headers = [UPGRADE, &phone_headers(), &[("Origin", "http://a%zz")]].concat();
+    let response = relay.http("GET", "/v1/client", &headers).await;
+    assert_eq!(response.status, 403);
+    assert_eq!(response.text(), "Origin is not a URL");
 }
 
 #[tokio::test]

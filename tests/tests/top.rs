@@ -148,6 +148,11 @@ async fn what_cannot_be_asked_is_said_in_a_sentence() {
         complaint(&no_url, 2).contains("write http://"),
         "{no_url:?}"
     );
+    for time in ["1ms", "2h", "often"] {
+        let odd = top(&[&nobody, "--interval", time]).await;
+        let said = "write a time from 100ms to 1h";
+        assert!(odd.code == Some(2) && odd.stderr.contains(said), "{odd:?}");
+    }
     // The public listener answers, but not these questions: as an older relay.
     let relay = Launch::new(&[]).over(Transport::Plain).start().await;
     let public = top(&[&format!("http://{}", relay.addr()), "--once"]).await;

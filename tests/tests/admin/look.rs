@@ -16,13 +16,17 @@ fn at<'a>(value: &'a Value, path: &str) -> &'a Value {
 }
 
 #[tokio::test]
-async fn the_summary_says_until_when_the_certificate_is_valid() {
-    let relay = Launch::new(&[]).over(Transport::Tls).start().await;
-    let summary = get(&relay, "/admin/summary").await;
-    let certificate = at(&summary, "certificate");
-    assert_eq!(certificate["source"], "files", "{certificate}");
-    assert_eq!(certificate["state"], "valid", "{certificate}");
-    assert!(certificate["not_after"].is_number(), "{certificate}");
+async fn the_summary_says_where_the_certificate_is_from_and_until_when_it_is_valid() {
+    let files = Launch::new(&[]).over(Transport::Tls);
+    let own = Launch::new(&["--self-signed"]).over_tls_with_its_own_certificate();
+    for (launch, source) in [(files, "files"), (own, "self-signed")] {
+        let relay = launch.start().await;
+        let summary = get(&relay, "/admin/summary").await;
+        let certificate = at(&summary, "certificate");
+        assert_eq!(certificate["source"], source, "{certificate}");
+        assert_eq!(certificate["state"], "valid", "{certificate}");
+        assert!(certificate["not_after"].is_number(), "{certificate}");
+    }
 }
 
 #[tokio::test]

@@ -123,6 +123,13 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn an_address_that_this_machine_does_not_have_is_not_listened_on() {
+        // Of a network that is nobody's (RFC 5737).
+        let refused = bind(&"203.0.113.1:8443".parse().unwrap()).await;
+        assert_eq!(refused.unwrap_err().kind(), io::ErrorKind::AddrNotAvailable);
+    }
+
+    #[tokio::test]
     async fn where_ipv6_is_taken_ipv4_is_not_served_alone() {
         let Ok(taken) = bind_one("[::1]:0".parse().unwrap()) else {
             return;

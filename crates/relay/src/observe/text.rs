@@ -158,6 +158,7 @@ mod tests {
         assert_eq!(shown("a b"), "\"a b\"");
         assert_eq!(shown("a=b"), "\"a=b\"");
         assert_eq!(shown("x\nlevel=ERROR"), "\"x\\nlevel=ERROR\"");
+        assert_eq!(shown("x\r\ty"), "\"x\\r\\ty\"");
         assert_eq!(shown("\"\\"), "\"\\\"\\\\\"");
         assert_eq!(shown("\u{1b}[31m"), "\"\\x1b[31m\"");
         assert_eq!(shown("a\u{2028}b"), "\"a\\u2028b\"");

@@ -244,6 +244,38 @@ mod tests {
     }
 
     #[test]
+    fn failed_pushes_are_summed_up_and_told_apart() {
+        let mut summary = fixture::summary();
+        summary.push = Push {
+            on: true,
+            in_flight: 1.0,
+            sent: 1_200.0,
+            unregistered: 7.0,
+            send_failed: 4.0,
+            token_fetch_failed: 3.0,
+            dropped: 2.0,
+        };
+        let figures = figures(&summary);
+        assert_eq!(
+            figures[9].text,
+            "1,200 sent, 7 to phones gone, 9 failed (4 sending, 3 for want of a token, 2 dropped), 1 under way"
+        );
+    }
+
+    #[test]
+    fn a_certificate_that_is_missing_has_no_date() {
+        let mut summary = fixture::summary();
+        summary.certificate = Some(Certificate {
+            source: super::super::api::Text::new("acme"),
+            state: super::super::api::Text::new("missing"),
+            ..Certificate::default()
+        });
+        let certificate = &figures(&summary)[8];
+        assert_eq!(certificate.text, "missing; acme");
+        assert!(certificate.alarming);
+    }
+
+    #[test]
     fn what_needs_a_look_is_alarming() {
         let mut summary = fixture::summary();
         summary.connections.now = 19_000.0;

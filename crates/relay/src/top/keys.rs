@@ -294,6 +294,30 @@ mod tests {
     }
 
     #[test]
+    fn the_keys_of_the_slots_go_through_the_phones_of_one_too() {
+        let mut model = model();
+        press(&mut model, &[Key::Enter]);
+        for (key, selected) in [
+            (Key::Down, 1),
+            (Key::Char('j'), 2),
+            (Key::Up, 1),
+            (Key::Char('k'), 0),
+            (Key::Up, 0),
+            (Key::PageDown, 2),
+            (Key::PageUp, 0),
+            (Key::End, 2),
+            (Key::Char('s'), 2),
+            (Key::Home, 0),
+        ] {
+            press(&mut model, &[key]);
+            let Screen::Slot(opened) = &model.screen else {
+                panic!("{key:?} left the slot")
+            };
+            assert_eq!(opened.selected, selected, "after {key:?}");
+        }
+    }
+
+    #[test]
     fn quitting_is_always_one_key_away_but_for_help_and_search() {
         for keys in [
             &[Key::Char('q')][..],

@@ -148,6 +148,7 @@ fn what_is_wrong_with_files_is_said_with_the_file_and_the_fix() {
     let (certificate, key) = (&leaf.certificate.pem, &leaf.key_pem());
     let damaged = certificate.replacen("-----\n", "-----\n????", 1);
     let unfinished = &certificate[..certificate.len() - 30];
+    let unmarked = certificate.replacen("-----\n", "\n", 1);
     let wrong_order = format!("{}{certificate}", other.certificate.pem);
     let not_der = pem("CERTIFICATE", b"0123456789");
     let encrypted = pem("ENCRYPTED PRIVATE KEY", b"0123456789");
@@ -157,6 +158,7 @@ fn what_is_wrong_with_files_is_said_with_the_file_and_the_fix() {
         ("", &**key, "tls.crt", "holds no certificate"),
         (&damaged, key, "tls.crt", "is not PEM"),
         (unfinished, key, "tls.crt", "no END line"),
+        (&unmarked, key, "tls.crt", "a BEGIN line is damaged"),
         (
             &not_der,
             key,
