@@ -71,8 +71,9 @@ async fn data_is_no_substitute_for_a_pong() {
     let close = loop {
         phone.send("{}").await;
         // An unsolicited pong is ignored, also one that would answer a probe or a proof.
-        for pong in ["4294967295 is not your number", "p0", "p1", "s0", "s1"] {
-            phone.frame(op::PONG, pong.as_bytes()).await;
+        let number = b"4294967295 is not your number";
+        for pong in [&number[..], b"p0", b"p1", b"s0", b"s1", b"\xff"] {
+            phone.frame(op::PONG, pong).await;
         }
         let frame = phone.read().await.unwrap().expect("a frame, not the end");
         if frame.first == op::CLOSE {
