@@ -8,6 +8,10 @@ use super::{Error, Limits, MAX_HEADER_BYTES, Opcode, Role, Utf8, mask, opcode};
 /// So many bytes of payload are worth a read of their own: it costs about what copying them does.
 const LARGE_BYTES: usize = 16 * 1024;
 
+/// So much room for payload is read into before more is made: a peer that sends a few bytes at a time would have what has
+/// arrived moved again with each of them.
+const ROOM_LEFT_BYTES: usize = LARGE_BYTES / 2;
+
 /// Bytes unmasked and checked at once, so that they are in the nearest cache for both.
 const CACHED_BYTES: usize = 8 * 1024;
 
@@ -157,7 +161,8 @@ impl Decoder {
     /// were none.
     ///
     /// There is as much room as has arrived of the message, or as the last one was long, and no more than `most_bytes`; behind
-    /// all of the payload also for the next header, so that a stream of large messages takes one read for each.
+    /// all of the payload also for the next header, so that a stream of large messages takes one read for each. There may be
+    /// less, while there is enough: what has arrived is moved a number of times that grows with its logarithm.
     pub fn room(&mut self, most_bytes: usize) -> Option<(&mut Vec<u8>, usize)> {
         let Phase::Payload(frame) = self.phase else {
             return None;
@@ -176,6 +181,10 @@ impl Decoder {
             true => bytes + MAX_HEADER_BYTES,
             false => bytes,
         };
+        let left = self.message.capacity() - self.message.len();
+        if self.last_large_bytes == 0 && left >= ROOM_LEFT_BYTES {
+            return Some((&mut self.message, room.min(left)));
+        }
         self.message.reserve_exact(room);
         Some((&mut self.message, room))
     }
@@ -212,7 +221,12 @@ impl Decoder {
                 self.text.feed(piece)?;
             }
         }
-        if self.advance(frame, self.message.len() - start) > 0 {
+        let read = self.message.len() - start;
+        if self.advance(frame, read) > 0 {
+            // It is not like the last one, which came faster.
+            if read < LARGE_BYTES && !self.message.is_empty() {
+                self.last_large_bytes = 0;
+            }
             self.message.shrink_to(2 * self.message.len());
             return Ok(None);
         }

@@ -185,14 +185,19 @@ fn after_a_large_message_the_next_one_is_read_to_its_place() {
             .room(usize::MAX)
             .is_some_and(|(_, room)| room == 50_014)
     );
-    // Nothing came: no more is kept than before.
+    // Nothing came: no more is kept than before, and the next look is no further ahead.
     assert_eq!(decoder.filled(0), Ok(Filled::default()));
     assert!(decoder.held_bytes() <= 40_000, "{}", decoder.held_bytes());
-    let (message, _) = decoder.room(usize::MAX).unwrap();
-    message.extend_from_slice(&wire[20_000..]);
+    let (message, room) = decoder.room(usize::MAX).unwrap();
+    assert_eq!(room, 20_000);
+    message.extend_from_slice(&wire[20_000..40_000]);
+    assert_eq!(decoder.filled(20_000), Ok(Filled::default()));
+    let (message, room) = decoder.room(usize::MAX).unwrap();
+    assert_eq!(room, 30_014);
+    message.extend_from_slice(&wire[40_000..]);
     // The next header comes with it.
     message.extend_from_slice(&stream[..MAX_HEADER_BYTES]);
-    let Ok(Filled { event, mut beyond }) = decoder.filled(50_014) else {
+    let Ok(Filled { event, mut beyond }) = decoder.filled(30_014) else {
         panic!("an error")
     };
     let Some(Event::Message { payload, .. }) = event else {
@@ -208,6 +213,35 @@ fn after_a_large_message_the_next_one_is_read_to_its_place() {
             .room(usize::MAX)
             .is_some_and(|(_, room)| room == 70_014)
     );
+}
+
+/// Each change of its capacity may move all that has arrived.
+#[test]
+fn a_large_message_that_comes_byte_by_byte_is_seldom_moved() {
+    let wire = frame(TEXT, true, &[b'x'; LIMIT]);
+    for (most_bytes, others) in [(usize::MAX, 0), (usize::MAX, 1), (LARGE_BYTES, 1)] {
+        let (mut decoder, mut changes, mut last) = (server(), 0, 0);
+        let before = wire.repeat(others);
+        decode(&mut decoder, &before, wire.len()).unwrap();
+        // Before each byte there is a read for nothing.
+        for byte in wire.chunks(1).flat_map(|byte| [&[][..], byte]) {
+            let mut capacity = last;
+            if let Some((message, _)) = decoder.room(most_bytes) {
+                capacity = message.capacity();
+                message.extend_from_slice(byte);
+                decoder.filled(byte.len()).unwrap();
+            } else {
+                decode(&mut decoder, byte, 1).unwrap();
+            }
+            let held = decoder.held_bytes();
+            changes += usize::from(capacity != last) + usize::from(held != capacity);
+            last = held;
+        }
+        assert!(
+            changes < 64,
+            "{changes} with {most_bytes} at most, {others} before"
+        );
+    }
 }
 
 #[test]
