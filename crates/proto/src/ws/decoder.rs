@@ -162,7 +162,7 @@ impl Decoder {
     ///
     /// There is as much room as has arrived of the message, or as the last one was long, and no more than `most_bytes`; behind
     /// all of the payload also for the next header, so that a stream of large messages takes one read for each. There may be
-    /// less, while there is enough: what has arrived is moved a number of times that grows with its logarithm.
+    /// less, while there is enough: what has arrived is moved about once for each 8 KiB that come, however small the pieces.
     pub fn room(&mut self, most_bytes: usize) -> Option<(&mut Vec<u8>, usize)> {
         let Phase::Payload(frame) = self.phase else {
             return None;
@@ -181,9 +181,9 @@ impl Decoder {
             true => bytes + MAX_HEADER_BYTES,
             false => bytes,
         };
-        let left = self.message.capacity() - self.message.len();
-        if self.last_large_bytes == 0 && left >= ROOM_LEFT_BYTES {
-            return Some((&mut self.message, room.min(left)));
+        let spare_bytes = self.message.capacity() - self.message.len();
+        if self.last_large_bytes == 0 && spare_bytes >= ROOM_LEFT_BYTES {
+            return Some((&mut self.message, room.min(spare_bytes)));
         }
         self.message.reserve_exact(room);
         Some((&mut self.message, room))
