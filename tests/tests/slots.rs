@@ -4,7 +4,7 @@
 
 use std::time::{Duration, Instant};
 
-use relay_tests::{Event, Raw, Relay, eventually, frame, masked, op};
+use relay_tests::{Event, Raw, Relay, eventually, frame, json_of, masked, op};
 
 // --- an absent daemon is always 4404 ---
 
@@ -142,6 +142,30 @@ async fn a_peer_that_cannot_be_written_is_cut_after_the_write_timeout() {
     relay.expect_counts(1, 0).await;
     stalled.drain().await;
     daemon.expect_alive().await;
+}
+
+/// What its binary had ordered is in the log with its code, for the phone never heard it.
+#[tokio::test]
+async fn a_close_that_cannot_be_written_behind_its_frame_is_logged() {
+    let bytes = "16000000";
+    let limits = ["--message-limit", bytes, "--outbox-limit", bytes];
+    let relay = Relay::start(&[&limits[..], &["--write-timeout", "1s"]].concat()).await;
+    let mut daemon = relay.daemon("home").await;
+    let mut stalled = relay.raw_phone("home", Some(4096)).await;
+    stalled.send(&frame(1)).await;
+    let conn_id = daemon.expect_frame(&frame(1)).await;
+    // More than the kernels take.
+    daemon.close_phone(&conn_id, Some(&json_of(12_000_000)), 4401);
+    let fields = [
+        ("conn_id", &*conn_id),
+        ("close_code", "4401"),
+        ("err", "write timed out"),
+    ];
+    let event = "binary_forwarder_close_frame_send_failed";
+    relay.log.wait(event, &fields).await;
+    relay.expect_counts(1, 0).await;
+    stalled.drain().await;
+    daemon.expect_silence().await;
 }
 
 // --- close notices tell the truth ---

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use relay_tests::{Launch, Phone, Relay, Transport, eventually, frame, json_of};
+use relay_tests::{HOST, Launch, Phone, Relay, Transport, eventually, frame, json_of};
 use serde_json::{Value, json};
 
 use crate::client::{Events, exactly, get, only_slot, relay};
@@ -27,6 +27,24 @@ async fn the_summary_says_where_the_certificate_is_from_and_until_when_it_is_val
         assert_eq!(certificate["state"], "valid", "{certificate}");
         assert!(certificate["not_after"].is_number(), "{certificate}");
     }
+}
+
+#[tokio::test]
+async fn the_summary_says_which_certificate_is_missing() {
+    let cache = tempfile::tempdir().unwrap();
+    // No CA answers there.
+    let directory = ["--acme-directory", "https://127.0.0.1:1/directory"];
+    let relay = Launch::new(&["--domain", HOST, "--cert-cache"])
+        .args(&[cache.path().to_str().unwrap()])
+        .args(&directory)
+        .over_tls_with_its_own_certificate()
+        .listener("--http-listen")
+        .start()
+        .await;
+    let summary = get(&relay, "/admin/summary").await;
+    let missing =
+        json!({ "source": "acme", "domain": HOST, "not_after": null, "state": "missing" });
+    assert_eq!(at(&summary, "certificate"), &missing);
 }
 
 #[tokio::test]

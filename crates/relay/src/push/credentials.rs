@@ -179,6 +179,18 @@ mod tests {
         }
     }
 
+    /// Of 1024 bits: Google gives out none, and nobody should use one.
+    const SHORT_KEY: &str = "\
+        MIICeAIBADANBgkqhkiG9w0BAQEFAASCAmIwggJeAgEAAoGBANsnzy+Vppzq3nBx0yuBXLD9zq+LhWUGalhz4Ft3mEuwNYlbc8T3\
+        RWxTZ679cnV09wDFXLhE+Z3RrMU1tgT8VFufrh6kXu6q3jVjnti1yBuhoIb10hI9LGAt2qDpAaHw9vXfvI9aE6pOsnwL13kzt0Fl\
+        v4zTmFRJ5Q+CHOhbob6NAgMBAAECgYBr5buhx+IR26jMX54CC1yhXzRFRUHVrUTqa5KINedrTEPvbnEfBkbNwHqJswqJPZ7maETw\
+        DDWBN9wB9CG7bqfw0sHskcec0jnQLxvUAPl9+9Vigug2qdL7C1shLsYNcFzaYcYFFUmYM8+XZ9uDBGvl9UXXNUjMzTHWaG568Zt2\
+        wQJBAPfYqgmr1ol1mHkVVJGstkPlo5STk2tjomFKLknwPr/9ceFqsGje28MgwVvlRmKsJxyHeDXovcFZA03maVwtlJkCQQDiXYON\
+        7KCQ0EKWb6iBHSpjx+Gl3i3wgfJqPoAoWVDcQKmISisE9Oj4ZPCYeEr35aalWc/yHrYsplwxYZ1aU74VAkEA1IZIgFSGeYaKAUIm\
+        K2hDPoN6upu1LL/Z7L0UZjiJRk5IybeXn8WCApdi1q8KpO/j9dXAYdG6bUIr0C/EptM6+QJBAI+JxsK3GnXZaW/lK897hAazl3VL\
+        Now8ilAug6uSP0D6y8W9ahwBhL0FnL7CAJ/DAvH0ynR4XwJfFzTE9jdxxKUCQQC8ZrYLDR2v0E5vUsLA8LnL6fQkvF6R4DS5oErD\
+        wx0SZhbggE5Qasdpqkwz3Q6BRzUxdow7B/R3ZK8/NGo7hMw/";
+
     #[test]
     fn what_cannot_be_used_is_named_and_not_repeated() {
         let rsa = KeyPair::generate_for(&PKCS_RSA_SHA256).unwrap();
@@ -192,6 +204,7 @@ mod tests {
             (account("secret"), "private_key"),
             (account(""), "private_key"),
             (account(&ec.serialize_pem()), "private_key"),
+            (account(SHORT_KEY), "2048"),
             (good.replace("service_account", "secret"), "type"),
             (good.replace("relay@example.com", ""), "client_email"),
             (with_uri("http://secret.example/token"), "token_uri"),

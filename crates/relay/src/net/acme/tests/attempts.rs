@@ -191,4 +191,14 @@ async fn of_a_certificate_whose_origin_nobody_noted_nothing_is_assumed() {
     assert!(!due(another));
     std::fs::remove_file(acme.cache.path(&note)).unwrap();
     assert!(!due(another));
+    // Nor one that cannot be read; but that is told.
+    let note = acme.cache.path(&note);
+    std::fs::create_dir(&note).unwrap();
+    let mut acme = opened(home.path(), another);
+    assert!(acme.renewal.wait_s(now()) > 0);
+    let (told, _) = acme.log.recent().take();
+    let unusable = told
+        .iter()
+        .find(|h| h.event == Event::CertificateCacheUnusable);
+    assert!(unusable.is_some_and(|h| h.detail.contains("+directory")));
 }
